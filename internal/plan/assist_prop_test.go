@@ -22,7 +22,7 @@ func drawAssisted(t *rapid.T) *Input {
 	return in
 }
 
-// isExposed says by the definition whether the node has the target, or gets it next.
+// isExposed reports, by the definition, whether the node has the target, or gets it next.
 func (w twin) isExposed(node Node) bool {
 	live := false
 	for _, p := range w.podsOf(node.Name) {
@@ -36,8 +36,8 @@ func (w twin) isExposed(node Node) bool {
 	return !live && w.in.Set.Placement.Admits(&node).Run
 }
 
-// R1, R4, R9, R9b, R18 beside another controller: nothing is created, and what is deleted is outdated, of a node whose turn has come, while
-// the target is granted, within the quota less what has it already, and within the budget.
+// R1, R4, R9, R9b, R18 beside another controller: nothing is created; what is deleted is outdated, on a node whose turn has come,
+// while the target is granted, within the quota minus the nodes that have it already, and within the budget.
 func TestAssistGrants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawAssisted(t)

@@ -6,7 +6,7 @@ import "time"
 const (
 	firstBackoff = time.Second
 	maxBackoff   = 15 * time.Minute
-	quietBackoff = 2 * maxBackoff // after this much quiet it starts over
+	quietBackoff = 2 * maxBackoff // after this long without a failure it starts over
 )
 
 // The back-off of pods that do not last. A person who deletes a pod a few times sees it come back at once. A loop of
@@ -67,8 +67,8 @@ func (r Remakes) Noticed(pods []*Pod, now time.Time) Remakes {
 	return r
 }
 
-// Recalled returns r if it has expired while a create was under way, which does not count as the life of a pod. made
-// says that the pod was created; otherwise its successor has waited long enough.
+// Recalled returns r if it has expired while a create was under way, because that time does not count as the life of a
+// pod. made means that the pod was created; otherwise its successor has waited long enough.
 func (r Remakes) Recalled(made bool, now time.Time) Remakes {
 	if r.Last, r.Gone = now, (time.Time{}); !made {
 		r.Last = now.Add(-r.pause())
@@ -153,7 +153,7 @@ func (b *Backoff) earlier(d *Delete) bool {
 	return b.FirstSeen < d.SeenCreated
 }
 
-// Expired reports whether the back-off starts over: apart from Remakes it holds nothing back any more, and the entry
+// Expired reports whether the back-off starts over: apart from Remakes it no longer holds anything back, and the entry
 // may be dropped.
 func (b Backoff) Expired(now time.Time) bool {
 	return b.calm(now) && (b.Heard.IsZero() || now.Sub(b.Heard) > quietBackoff)

@@ -32,7 +32,8 @@ func fleet(nodes int) *Input {
 	return in
 }
 
-// A plan that is used again allocates nothing: it is made after every event.
+// Making a plan into an existing one allocates nothing, because a plan is made after
+// every event.
 func TestMakeDoesNotAllocate(t *testing.T) {
 	in := fleet(5000)
 	var out Plan

@@ -138,9 +138,9 @@ func survey(in *Input, set *Spec, node *Node, pods []*Pod) site {
 	return s
 }
 
-// sortOut separates a node's pods from those left by an earlier node of its name. If such a
-// leftover is already being deleted without a grace period, it runs nothing and blocks nothing,
-// whatever finalizer keeps it: it is in neither result.
+// sortOut separates a node's pods from those left by an earlier node of its name. If such a leftover is
+// already being deleted without a grace period, it runs nothing and blocks nothing, whatever finalizer keeps
+// it. So it is in neither result.
 func sortOut(pods []*Pod) (own, left []*Pod) {
 	if !slices.ContainsFunc(pods, func(p *Pod) bool { return p.Left }) {
 		return pods, nil

@@ -9,17 +9,17 @@ import (
 	"pgregory.net/rapid"
 )
 
-// cluster carries out plans, tick by tick: pods that were created become ready
-// if their revision is good, pods that were deleted vanish, in an order and
-// with delays that the test draws. Dead nodes do nothing.
+// cluster carries out plans, tick by tick: pods that were created become ready if their
+// revision is good, pods that were deleted vanish, in an order and with delays that the
+// test draws. Nothing happens on dead nodes.
 type cluster struct {
 	in   Input
 	plan Plan
 	made int
-	seen Moment // the last
+	seen Moment // the last one
 	dead map[string]bool
-	// fate says what becomes of the pods of a revision: "" they are good,
-	// "hangs" never ready, "fails" they fail.
+	// fate is what happens to the pods of a revision: "" they are good, "hangs" they
+	// never become ready, "fails" they fail.
 	fate map[string]string
 }
 
@@ -63,8 +63,8 @@ func (c *cluster) moment() Moment {
 	return c.seen
 }
 
-// dawdles reports whether what was asked for then has not happened yet. It is fair:
-// three ticks are the most, or nothing could be said to settle.
+// dawdles reports whether what was requested at that time has not happened yet. Delays
+// are bounded: they are at most three ticks, otherwise nothing could be said to settle.
 func (c *cluster) dawdles(t *rapid.T, since time.Time) bool {
 	return c.in.Now.Sub(since) < 3*time.Second && rapid.Bool().Draw(t, "dawdles")
 }
@@ -99,11 +99,11 @@ func drawCluster(t *rapid.T) *cluster {
 	return c
 }
 
-// alive counts the nodes that are.
+// alive counts the nodes that are alive.
 func (c *cluster) alive() int { return len(c.in.Nodes) - len(c.dead) }
 
-// settle steps until nothing is to be done and every live node serves the
-// current revision, or fails the test.
+// settle steps until there is nothing left to do and every live node serves the current
+// revision, or fails the test.
 func (c *cluster) settle(t *rapid.T, atLeast int) {
 	w := twin{&c.in}
 	for range 60 + 20*len(c.in.Nodes) {
@@ -122,9 +122,9 @@ func (c *cluster) settle(t *rapid.T, atLeast int) {
 	t.Fatalf("not settled\n%s", Render(&c.plan, c.in.Now))
 }
 
-// An update, also through bad ones before it, ends; never with more nodes down
-// than allowed; and then nothing is done any more (I4, I5, I6, I10). Dead
-// nodes change nothing about that.
+// An update ends, even after bad ones before it, and never with more nodes down than
+// allowed; afterwards there is nothing left to do (I4, I5, I6, I10). Dead nodes do not
+// change that.
 func TestUpdatesSettle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawCluster(t)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// candidate says what a verdict's last write costs, if anything.
+// candidate is what a verdict's last write costs, if anything.
 type candidate uint8
 
 const (
@@ -16,7 +16,7 @@ const (
 	leave                    // the last delete takes an available pod from a node that should have none
 	expose                   // all writes together give a node that is down the target of a release
 	drop                     // all writes together take the pod from a node that the target is not for
-	kinds                    // how many there are
+	kinds                    // the number of kinds
 )
 
 // decision is what is done about a site: the steps that make up its verdict.
@@ -297,17 +297,17 @@ func (d decision) revise(p *Pod) {
 	d.v.changes = append(d.v.changes, Change{Node: d.v.Node, Pod: p.Name, UID: p.UID, From: p.Hash, Stable: d.set != &d.in.Set, Reason: OutdatedInPlace})
 }
 
-// changeable reports whether the pod can become one of the current revision where it runs. Its kubelet must be
-// there to do that: else nothing would come of it before the node is back, and a pod that was deleted
-// tells whether the node's trouble is older than the update (I5). Nor may a change be under way: what the kubelet has begun
-// for that one it may finish after the next, and nobody could tell the two apart (P3).
+// changeable reports whether the pod can be changed in place to the current revision. Its kubelet must be reachable to do
+// that: otherwise nothing would happen before the node is back, while a deleted pod shows whether the node's trouble is
+// older than the update (I5). And no change may be under way: the kubelet may finish what it has begun for that change
+// after the next one, and nobody could tell the two apart (P3).
 func (s *site) changeable(p *Pod) bool {
 	_, doubtful := s.in.doubtEnds(p)
 	return s.set.InPlace[p.Hash] && s.node.Ready && p.Bound && p.Phase == Running && !p.Unchangeable && !doubtful
 }
 
-// doubtEnds reports whether a ready pod may still be ready because of its containers from before its last change, and
-// until when; zero: not known.
+// doubtEnds reports whether a ready pod may still be ready because of its containers from before its last change, and until
+// when; zero: not known.
 func (in *Input) doubtEnds(p *Pod) (at time.Time, doubtful bool) {
 	switch {
 	case !p.Ready || !p.Changing:

@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// I1: what is available is not deleted as one too many, unless something
-// available is kept beside it.
+// I1: an available pod is not deleted as a duplicate unless another available pod is
+// kept.
 func TestDuplicatesServe(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		deleted := map[string]bool{}

@@ -5,13 +5,12 @@ import (
 	"strconv"
 )
 
-// Eligibility says whether a template admits a node.
+// Eligibility is whether a template admits a node.
 type Eligibility struct {
-	// Run says that the node should have a pod, Keep that it may keep the one it has. Run implies
-	// Keep.
+	// Run means that the node should have a pod, Keep that it may keep the one it has. Run implies Keep.
 	Run, Keep bool
-	// Reason says why not Run: NotNamed, NotSelected, AffinityNotMatched,
-	// TaintNotTolerated (Keep) or TaintEvicts. NoReason while Run.
+	// Reason is why Run is false: NotNamed, NotSelected, AffinityNotMatched, TaintNotTolerated (Keep) or
+	// TaintEvicts. NoReason if Run is true.
 	Reason Reason
 	// Detail is the label or the taint that decided.
 	Detail string
@@ -20,9 +19,9 @@ type Eligibility struct {
 // nameField is the field that Term.Names asks for.
 const nameField = "metadata.name"
 
-// Admits says whether a pod of the template may run on the node (I2, I3). Resources and ports are
-// not considered: they change by the second, the kubelet judges them, and a DaemonSet wants its
-// pod on the node anyway.
+// Admits returns whether a pod of the template may run on the node (I2, I3). Resources and ports are not
+// considered: they change by the second, the kubelet judges them, and a DaemonSet wants its pod on the node
+// anyway.
 func (p Placement) Admits(n *Node) Eligibility {
 	if p.NodeName != "" && p.NodeName != n.Name {
 		return Eligibility{Reason: NotNamed, Detail: p.NodeName}
@@ -42,7 +41,7 @@ func (p Placement) Admits(n *Node) Eligibility {
 	return Eligibility{Run: true, Keep: true}
 }
 
-// unselected returns the first key, by name, of the node selector that the labels lack. By name,
+// unselected returns the first key, by name, of the node selector that the labels lack. It goes by name
 // because maps have no stable order (I8).
 func (p Placement) unselected(labels map[string]string) (key string, found bool) {
 	for k, want := range p.Selector {

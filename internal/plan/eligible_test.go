@@ -2,8 +2,8 @@ package plan
 
 import "testing"
 
-// Terms may ask for metadata.name only. A field that is not there is empty, as
-// it is for the scheduler: it is in no list of names, and not in any.
+// Terms may only ask for metadata.name. Any other field is empty, as it is for the
+// scheduler: it is not In a list of names, and NotIn any.
 func TestFieldsOfATerm(t *testing.T) {
 	for _, c := range []struct {
 		key    string
@@ -26,10 +26,10 @@ func TestFieldsOfATerm(t *testing.T) {
 	}
 }
 
-// Of several labels that a node lacks the same one is shown each time.
+// If a node lacks several labels, the same one is reported each time.
 func TestUnselectedKeyDoesNotChange(t *testing.T) {
 	p := Placement{Selector: map[string]string{"a": "1", "b": "1", "c": "1", "d": "1", "e": "1", "f": "1"}}
-	for range 50 { // a map's order changes from one look to the next
+	for range 50 { // the order of a map changes from one iteration to the next
 		if got := p.Admits(&Node{Name: "n"}); got.Run || got.Detail != "a=1" {
 			t.Fatalf("%+v, want the first label by name", got)
 		}

@@ -69,7 +69,7 @@ func ExampleRender() {
 	// wake in 6s
 }
 
-// A ledger looks at one node at a time, and knows what Make would say of all.
+// A ledger looks at one node at a time, and its result is that of Make for all nodes.
 func ExampleLedger() {
 	now := aMoment()
 	var l plan.Ledger

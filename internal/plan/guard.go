@@ -2,8 +2,8 @@ package plan
 
 import "slices"
 
-// Guard holds the pods that an edit of labels, or of the template's placement, would take away (R10). A pod
-// that it holds stays where it is, and is not replaced when it ends. It does not hold pods on nodes with a
+// Guard holds the pods that an edit of labels, or of the template's placement, would remove (R10). A pod that
+// it holds stays where it is, and is not replaced when it ends. It does not hold pods on nodes with a
 // NoExecute taint, which others evict; pods on nodes that are gone; and pods that a release that goes back
 // takes from nodes that only its target selects.
 type Guard struct {
@@ -13,7 +13,7 @@ type Guard struct {
 }
 
 // Guarded reports whether the guard holds the node's pod, whether or not its turn to lose it has come. Spared
-// reports whether it would, were the node not allowed to lose it.
+// reports whether it would hold the pod if the node were not allowed to lose it.
 func (v *Verdict) Guarded() bool { return v.guarded }
 func (v *Verdict) Spared() bool  { return v.spared }
 
@@ -34,6 +34,6 @@ func (s *site) runs(p *Pod) bool {
 	return p.live() && p.Bound && !p.Assumed && !goesBack
 }
 
-// Guard sets what may be taken away from now on; nil: whatever labels and placement say. It takes effect
-// for a node when that node is looked at again.
+// Guard sets what may be removed from now on; nil: whatever labels and placement say. It takes effect for a
+// node when that node is looked at again.
 func (l *Ledger) Guard(g *Guard) { l.in.Guard = g }

@@ -18,7 +18,7 @@ func drawGuard(t *rapid.T) *Guard {
 	return g
 }
 
-// asAffinity has a placement ask by affinity for what it asks for by its node selector, in half of the cases.
+// asAffinity turns a placement's node selector into affinity, in half of the cases.
 func asAffinity(t *rapid.T, p *Placement) {
 	if p.Selector == nil || !rapid.Bool().Draw(t, "affinity") {
 		return
@@ -30,7 +30,7 @@ func asAffinity(t *rapid.T, p *Placement) {
 	*p = Placement{NodeName: p.NodeName, Terms: []Term{all}, Tolerations: p.Tolerations}
 }
 
-// taken returns the nodes from which a plan takes a pod that runs because labels or the placement have no place for it.
+// taken returns the nodes from which a plan removes a running pod because labels or the placement have no place for it.
 func (w twin) taken(out *Plan) map[string]bool {
 	taken := map[string]bool{}
 	for _, d := range out.Deletes {
@@ -43,8 +43,8 @@ func (w twin) taken(out *Plan) map[string]bool {
 	return taken
 }
 
-// R10: what labels or the placement would take away goes from allowed nodes only, and each of the others is counted.
-// On nodes that the guard has nothing to do with all is as without it, but for whose turn it is.
+// R10: what labels or the placement would remove is removed from allowed nodes only, and each of the others is counted.
+// On nodes that do not concern the guard everything is as without it, except for whose turn it is.
 func TestGuardHolds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawInput(t)

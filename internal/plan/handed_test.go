@@ -7,9 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Where the newest pod of a node was refused, or was never bound, nobody but the
-// scheduler gets the next one; and who binds is said the same way whatever the
-// revision of the pods.
+// Where the newest pod of a node was refused, or was never bound, only the scheduler
+// binds the next one. The binder does not depend on the revision of the pods.
 func TestRefusedNodesAreForTheScheduler(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		for _, d := range out.Deletes {
@@ -35,7 +34,7 @@ func TestRefusedNodesAreForTheScheduler(t *testing.T) {
 				!w.in.Set.Scheduled && c.ByScheduler != (c.Reason == PodRefused):
 				t.Fatalf("%+v, the DaemonSet being scheduled: %v", c, w.in.Set.Scheduled)
 			case w.in.Set.Scheduled || len(pods) > 1 && hasTwin(pods, newest):
-				// Of two that are as old, either may be taken.
+				// If two are equally old, either may be taken.
 			case newest != nil && newest.Created.After(told):
 				if c.ByScheduler != (newest.Refused || !newest.Bound) {
 					t.Fatalf("%+v after %+v", c, newest)
@@ -56,8 +55,8 @@ func hasTwin(pods []Pod, p *Pod) bool {
 	return false
 }
 
-// What is remembered of a pod that waited: for half an hour, beside the pauses
-// of pods that fail, and until a later pod was bound.
+// What is remembered about a pod that waited: for half an hour, together with the
+// pauses after failed pods, and until a later pod was bound.
 func TestWaitedIsRemembered(t *testing.T) {
 	now := scriptNow()
 	made := now.Add(-5 * time.Hour)

@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whenever a node waits for the budget of an update there is a node that has it,
-// and a node that has an available current pod alone never does.
+// Whenever a node waits for the budget of an update, some other node holds it, and a
+// node whose only pod is an available current one never does.
 func TestSomebodyHoldsTheBudget(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		holders, waiting := 0, 0

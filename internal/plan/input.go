@@ -12,21 +12,21 @@ type Input struct {
 	Nodes []Node
 	// Pods are the pods that the DaemonSet controls.
 	Pods []Pod
-	// Gone names the nodes that no longer exist according to a live read.
+	// Gone is the set of names of nodes that no longer exist according to a live read.
 	Gone map[string]bool
-	// Backoff holds, by node name, the back-off of pods that failed there.
+	// Backoff has, by node name, the back-off of pods that failed there.
 	Backoff map[string]Backoff
-	// Waits holds, by node name, the writes that have failed there and wait for their next try.
+	// Waits has, by node name, the writes that have failed there and wait for their next try.
 	Waits map[string][]Wait
-	// Left names the nodes that turned not Ready after the deletion of a pod there began, where that
-	// pod is gone and its successor does not exist yet.
+	// Left is the set of names of nodes that turned not Ready after the deletion of a pod there began, where
+	// that pod is gone and its successor does not exist yet.
 	Left map[string]bool
 	// Release is the release that is under way; nil: every node is for Set.
 	Release *Release
-	// Reached holds, by node name, the last release that has begun to give the node its target: with a
-	// Delete that Reaches, or with a Create that is not Stable.
+	// Reached has, by node name, the last release that has begun to give the node its target: with a Delete
+	// that Reaches, or with a Create that is not Stable.
 	Reached map[string]int
-	// Guard holds pods that labels or the placement would take away; nil: it does not.
+	// Guard holds pods that labels or the placement would remove; nil: nothing does.
 	Guard *Guard
 }
 
@@ -52,30 +52,30 @@ type Spec struct {
 	// either.
 	Hash       string
 	Generation int64
-	// Halt, when not zero, stops every action and says why: the DaemonSet is
-	// being deleted, its selector is empty, or it cannot be read.
+	// Halt, if not zero, stops every action and says why: the DaemonSet is being deleted, its selector is
+	// empty, or it cannot be read.
 	Halt Reason
-	// HaltDetail says what exactly is wrong, where Halt has a subject.
+	// HaltDetail says what exactly is wrong, if Halt has a subject.
 	HaltDetail string
-	// Scheduled says that the scheduler must bind these pods: what decides
-	// their place is not in the template alone (other pods, devices, claims).
+	// Scheduled means that the scheduler must bind these pods, because their place depends on more than the
+	// template (other pods, devices, claims).
 	Scheduled bool
-	// Assists says that another controller creates, repairs and removes the pods. Then the plan only
-	// decides when an outdated pod goes. It excludes MaxSurge.
+	// Assists means that another controller creates, repairs and removes the pods. Then the plan only decides
+	// when an outdated pod goes. It excludes MaxSurge.
 	Assists bool
-	// Patient says that outdated pods of nodes that are down, or leaving, stay until those nodes are
-	// back: the DaemonSet follows a policy, which has released the revision to all other nodes.
+	// Patient means that outdated pods of nodes that are down, or leaving, stay until those nodes are back:
+	// the DaemonSet follows a policy, which has released the revision to all other nodes.
 	Patient bool
-	// InPlace holds the hashes of revisions whose pods can be changed in place to this revision,
-	// because the templates differ only in what may change in a running pod. Nil: the DaemonSet does
-	// not ask for that.
+	// InPlace is the set of hashes of revisions whose pods can be changed in place to this revision, because
+	// the templates differ only in what may change in a running pod. Nil: the DaemonSet does not ask for
+	// that.
 	InPlace map[string]bool
 }
 
 // Surges reports whether an update starts a node's new pod beside the old one.
 func (s *Spec) Surges() bool { return s.Strategy == RollingUpdate && s.MaxSurge.Value > 0 }
 
-// Strategy says when outdated pods are replaced.
+// Strategy is when outdated pods are replaced.
 type Strategy uint8
 
 // The strategies of apps/v1.
@@ -108,7 +108,7 @@ type Placement struct {
 	// Terms are the required node affinity: one of them must match. Nil means
 	// no affinity; empty and not nil matches no node.
 	Terms []Term
-	// Tolerations include those that every daemon pod gets.
+	// Tolerations include those that every DaemonSet pod gets.
 	Tolerations []Toleration
 }
 
@@ -116,8 +116,7 @@ type Placement struct {
 // without requirements matches nothing.
 type Term struct {
 	Labels []Requirement
-	// Names match metadata.name, the only field that a term may ask for, by In
-	// or NotIn with one value.
+	// Names match metadata.name, the only field that a term may ask for, by In or NotIn with one value.
 	Names []Requirement
 }
 
@@ -163,7 +162,7 @@ type Taint struct {
 // Toleration tolerates taints. An empty Key with Exists tolerates every key.
 type Toleration struct {
 	Key, Value string
-	// Exists says that any value is tolerated.
+	// Exists means that any value is tolerated.
 	Exists bool
 	Effect Effect
 	// Compare is Gt or Lt for numeric tolerations, else Invalid.
@@ -179,16 +178,16 @@ type Node struct {
 	// Down is when this process saw the node become not Ready, if it still is; zero if it has not been
 	// Ready since the process began to watch.
 	Down Moment
-	// ReadyChanged is when Ready last changed between true and not true, as recorded in the Node; zero
-	// when not known.
+	// ReadyChanged is when Ready last changed between true and not true, as recorded in the Node; zero if not
+	// known.
 	ReadyChanged time.Time
-	// NeverReady says that the node has never been Ready.
+	// NeverReady means that the node has never been Ready.
 	NeverReady bool
-	// Leaving says that the node is being drained, shut down or maintained, according to the Node
-	// object: what happens there says nothing about a revision.
+	// Leaving means that the node is being drained, shut down or maintained, according to the Node object:
+	// what happens there says nothing about a revision.
 	Leaving bool
-	// Changed is when the node was last seen to change its labels, its taints or its readiness, on
-	// which others may act. By the clock of Now; zero when no change was seen.
+	// Changed is when the node was last seen to change its labels, its taints or its readiness, to which
+	// others may react. By the clock of Now; zero if no change was seen.
 	Changed time.Time
 }
 
@@ -234,45 +233,43 @@ type Pod struct {
 	// also while the outcome is Uncertain.
 	SeenDeleted Moment
 	Phase       Phase
-	// Bound says that spec.nodeName is set.
+	// Bound means that spec.nodeName is set.
 	Bound bool
 	Ready bool
-	// WasReady says that a pod which is not Ready has been Ready before. It changes only the reported
-	// reason, never the decision.
+	// WasReady means that a pod that is not Ready has been Ready before. It changes only the reported reason,
+	// never the decision.
 	WasReady bool
-	// Forced says that deletion without a grace period was requested: no stronger request exists.
+	// Forced means that deletion without a grace period was requested: no stronger request exists.
 	Forced bool
-	// Refused says that the kubelet did not admit the pod, for a reason that waiting could have
-	// avoided: lack of resources, a port in use, labels.
+	// Refused means that the kubelet did not admit the pod, for a reason that waiting could have avoided:
+	// lack of resources, a port in use, labels.
 	Refused bool
-	// Stuck says that the pod will never start: its template names something that does not exist or
-	// cannot be read.
+	// Stuck means that the pod will never start: its template names something that does not exist or cannot
+	// be read.
 	Stuck bool
 	// Restarts is how often the container with the most restarts has restarted, at most 255.
 	Restarts uint8
-	// Changing says that a Change was made to the pod, and that its containers may still be those of
-	// the previous revision: it is not available, whatever Ready says.
+	// Changing means that a Change was made to the pod, and that its containers may still be those of the
+	// previous revision: it is not available, whatever Ready says.
 	Changing bool
-	// Unchangeable says that the pod cannot be changed in place: it does not match its revision, a
-	// write was refused, or its last change has not completed.
+	// Unchangeable means that the pod cannot be changed in place: it does not match its revision, a write was
+	// refused, or its last change has not completed.
 	Unchangeable bool
-	// Uncertain says that the outcome of our last write to it is not known.
+	// Uncertain means that the outcome of our last write to it is not known.
 	Uncertain bool
-	// Assumed says that such a pod is not known to exist: a create of ours may have made it. It counts
-	// for everything except the status.
+	// Assumed means that it is not even known whether such a pod exists: a create of ours may have made it.
+	// It counts for everything except the status.
 	Assumed bool
-	// Left says that the pod ran on an earlier node of this name, which is gone:
-	// no kubelet answers for it.
+	// Left means that the pod ran on an earlier node of this name, which is gone: no kubelet reports for it.
 	Left bool
-	// Newer says that the pod was made from a newer template than Set: what is known about the
-	// DaemonSet is older than what is known about the pod.
+	// Newer means that the pod was made from a newer template than Set: what is known about the DaemonSet is
+	// older than what is known about the pod.
 	Newer bool
 	// Disruptor is who has announced that the pod will be deleted.
 	Disruptor Disruptor
 }
 
-// Disruptor is who deletes a pod that it does not own, as far as the pod's condition DisruptionTarget
-// says so.
+// Disruptor is what deletes a pod that it does not own, if the pod's condition DisruptionTarget says so.
 type Disruptor uint8
 
 // The disruptors that Kubernetes itself has, and any other.
@@ -286,7 +283,7 @@ const (
 	OtherDisruptor
 )
 
-// String returns who it is; empty if that is not known.
+// String returns a phrase for the disruptor; empty if it is not known.
 func (d Disruptor) String() string {
 	return [...]string{"", "the taint manager", "the eviction API", "the scheduler", "the pod garbage collector", "the kubelet", "a controller"}[d]
 }
@@ -304,13 +301,12 @@ type Backoff struct {
 	// a newer one.
 	Pod     string
 	Created time.Time
-	// Refused says that the kubelet did not admit this pod: the scheduler then
-	// binds the successor.
+	// Refused means that the kubelet did not admit this pod: the scheduler then binds the successor.
 	Refused bool
-	// Waited is the creation time of the newest pod there that was deleted, or could not be created,
-	// while it waited for the scheduler to bind it; zero when there is none. The scheduler then also
-	// binds the successor. Heard is when the last of these pods went. The knowledge about the node is
-	// kept as long after Heard as after Last.
+	// Waited is the creation time of the newest pod there that was deleted, or could not be created, while it
+	// waited for the scheduler to bind it; zero if there is none. The scheduler then also binds the
+	// successor. Heard is when the last of these pods was removed. The knowledge about the node is kept as
+	// long after Heard as after Last.
 	Waited, Heard time.Time
 	// Hash is the revision of that pod. First is when the first pod of that revision was created whose
 	// end this back-off remembers; FirstSeen is when this process saw that, as in Pod.SeenCreated.
@@ -338,7 +334,7 @@ type Act struct {
 	Kind ActKind
 	// Pod is the UID of the pod that it is about; empty for Creating.
 	Pod string
-	// Now says that it gives the pod no time to end.
+	// Now means that it gives the pod no time to end.
 	Now bool
 }
 
@@ -368,15 +364,15 @@ type Wait struct {
 // over reports whether the wait has ended.
 func (w *Wait) over(now time.Time) bool { return !w.Until.IsZero() && !w.Until.After(now) }
 
-// Remakes counts the pods that were created on a node in quick succession, because others deleted each
-// one, or took it from the DaemonSet, as soon as it appeared. It belongs to one revision: the caller
-// drops it when the template is edited, because the edit may end the trouble.
+// Remakes counts the pods that were created on a node in quick succession, because others deleted each one,
+// or took it from the DaemonSet, as soon as it appeared. It belongs to one revision: the caller drops it when
+// the template is edited, because the edit may end the trouble.
 type Remakes struct {
 	// Last is when a pod was last created, and Gone when it was first seen to be gone; zero: it was
 	// not.
 	Last, Gone time.Time
 	// Again is how many pods before it did not last.
 	Again uint8
-	// By is who deleted the last of them.
+	// By is what deleted the last of them.
 	By Disruptor
 }

@@ -242,7 +242,7 @@ func (s schedule) Swap(i, j int) {
 	s[i].turn, s[j].turn = i, j
 }
 
-// Push and Pop serve package container/heap.
+// Push and Pop are for package container/heap.
 func (s *schedule) Push(x any) {
 	v := x.(*slot)
 	v.turn = len(*s)

@@ -13,11 +13,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// kept is a Ledger beside the snapshot that it stands for.
+// kept is a Ledger with the snapshot that it stands for.
 type kept struct {
 	in     Input
 	ledger Ledger
-	// What Settle has last said of each node.
+	// What the last calls of Settle have reported, by node.
 	creates map[string][]Create
 	deletes map[string][]Delete
 	changes map[string][]Change
@@ -70,7 +70,7 @@ func (k *kept) settle() {
 	})
 }
 
-// inOrder returns what the map holds, by key.
+// inOrder returns the elements of the map, sorted by key.
 func inOrder[T any](m map[string][]T) (all []T) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		all = append(all, m[name]...)
@@ -143,7 +143,7 @@ func (k *kept) change(t *rapid.T) {
 	k.look(name)
 }
 
-// pass lets time go by: to when something is due, or a little.
+// pass lets time go by: until something is due, or a little.
 func (k *kept) pass(t *rapid.T) {
 	if at := k.ledger.WakeAt(); !at.IsZero() && rapid.Bool().Draw(t, "due") {
 		k.in.Now = at
@@ -155,8 +155,7 @@ func (k *kept) pass(t *rapid.T) {
 	}
 }
 
-// A ledger that was looked at only where something has changed says what Make
-// says of the whole.
+// A ledger that looked only at nodes where something has changed has the same result as Make for the whole.
 func TestLedgerIsMake(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		k := keep(drawInput(t))
@@ -176,8 +175,8 @@ func TestLedgerIsMake(t *testing.T) {
 	})
 }
 
-// Of the pods that wait for the budget the first by name moves, also where one
-// that comes later by name was let go before: that one waits again.
+// Of the pods that wait for the budget the first by name moves, even if one that comes later by name was let
+// go before: that one waits again.
 func TestLedgerMovesTheFirst(t *testing.T) {
 	in := fleet(4)
 	in.Set.Hash, in.Set.MaxUnavailable = "next", Amount{Value: 1}
@@ -204,9 +203,8 @@ func TestLedgerMovesTheFirst(t *testing.T) {
 	}
 }
 
-// Pods that serve on nodes that are down all the same, since minReadySeconds has not
-// passed, take nothing away: where the budget allows as many nodes down as there
-// are, all of them move at once.
+// Pods that are ready on nodes that still count as down, because minReadySeconds have not passed, take
+// nothing away: where the budget allows as many nodes down as exist, all of them move at once.
 func TestLedgerMovesYoungPodsTogether(t *testing.T) {
 	in := fleet(4)
 	in.Set.Hash, in.Set.MinReady, in.Set.MaxUnavailable = "next", 2*time.Hour, Amount{Value: 4}
@@ -220,8 +218,8 @@ func TestLedgerMovesYoungPodsTogether(t *testing.T) {
 	}
 }
 
-// keepFleet returns a ledger over fleet, with a Sight of one of its nodes that is
-// updated and one of the same whose pod is not.
+// keepFleet returns a ledger over fleet, with a Sight of a node that is updated and one of the same node when
+// its pod is not.
 func keepFleet(in *Input) (k *kept, busy, idle Sight) {
 	k = &kept{in: *in}
 	k.ledger.Reset(k.in.Set)
@@ -238,7 +236,7 @@ func keepFleet(in *Input) (k *kept, busy, idle Sight) {
 	return k, busy, idle
 }
 
-// An event costs the same in a fleet of any size, and no memory, in a release or without.
+// An event costs the same in a fleet of any size, and allocates nothing, in a release or without one.
 func TestLedgerDoesNotAllocate(t *testing.T) {
 	for what, in := range map[string]*Input{"without a release": fleet(5000), "in a release": releasedFleet(5000)} {
 		t.Run(what, func(t *testing.T) {
@@ -273,7 +271,7 @@ func releasedFleet(nodes int) *Input {
 	return in
 }
 
-// The same in the middle of a release.
+// BenchmarkLedgerPodEventInARelease measures the same in the middle of a release.
 func BenchmarkLedgerPodEventInARelease(b *testing.B) {
 	k, busy, idle := keepFleet(releasedFleet(100_000))
 	b.ReportAllocs()

@@ -9,13 +9,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Pods that an earlier node of a name has left go at once and without a grace
-// period, count for nothing, and keep the node from getting a pod of its own only
-// as long as they may run.
+// Pods that an earlier node of a name has left are deleted at once and without a grace
+// period, count for nothing, and keep the node from getting its own pod only while they
+// may run.
 func TestPodsOfAnEarlierNode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawInput(t)
-		in.Waits = nil // what is put off waits, whatever it is
+		in.Waits = nil // a postponed write waits, whatever it is
 		known := map[string]bool{}
 		for _, n := range in.Nodes {
 			known[n.Name] = true
@@ -48,7 +48,7 @@ func TestPodsOfAnEarlierNode(t *testing.T) {
 				t.Fatalf("%s gets a pod while one of an earlier node may run there", c.Node)
 			}
 		}
-		// Which nodes move may differ, as a node that waits is down all the same.
+		// Which nodes move may differ, because a node that waits is down anyway.
 		if len(blocked) == 0 {
 			if diff := cmp.Diff([]any{want.Creates, want.Deletes, want.WakeAt}, []any{got.Creates, got.Deletes, got.WakeAt}, cmpopts.EquateEmpty()); diff != "" {
 				t.Fatalf("with pods that only finalizers keep (-without +with):\n%s", diff)

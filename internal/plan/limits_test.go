@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A node with ten thousand labels and as many taints that are tolerated costs
-// what it costs to look at them once: a selector looks its keys up.
+// A node with ten thousand labels and as many tolerated taints costs a single pass over
+// them: a selector looks its keys up.
 func TestNodeWithTenThousandLabels(t *testing.T) {
 	const many = 10_000
 	n := Node{Name: "n", UID: "u", Ready: true, Labels: map[string]string{}}
@@ -37,7 +37,7 @@ func TestNodeWithTenThousandLabels(t *testing.T) {
 	}
 }
 
-// A placement that asks for a great deal, the other way round.
+// A placement with very many terms, the other way round.
 func TestPlacementWithTenThousandTerms(t *testing.T) {
 	var p Placement
 	for i := range 10_000 {
@@ -51,11 +51,11 @@ func TestPlacementWithTenThousandTerms(t *testing.T) {
 	}
 }
 
-// Values that no API server lets through must not turn the budget around.
+// Values that no API server accepts must not invert the budget.
 func TestAbsurdAmounts(t *testing.T) {
 	for name, c := range map[string]struct {
 		set  Spec
-		want int // deletes
+		want int // number of deletes
 	}{
 		"negative":           {Spec{MaxUnavailable: Amount{Value: -5}}, 1},
 		"negative share":     {Spec{MaxUnavailable: Amount{Value: -50, Percent: true}}, 1},

@@ -21,7 +21,7 @@ type Plan struct {
 	Guarded int
 	// Exposure is all zero without a release.
 	Exposure Exposure
-	// WakeAt is when time alone changes the plan; zero when never.
+	// WakeAt is when time alone changes the plan; zero if it never does.
 	WakeAt time.Time
 
 	// Memory that the next Make reuses.
@@ -35,14 +35,13 @@ type Create struct {
 	Node string
 	// NodeUID is the UID of that node.
 	NodeUID string
-	// Predecessor is the UID of the newest pod that has ended, or is ending: one of the current
-	// revision that the input still has on this node, or Backoff.Pod; empty if neither is known. The
-	// name of the pod is made from it, so that the successor of a failed pod does not take over its
-	// name.
+	// Predecessor is the UID of the newest pod that has ended, or is ending: one of the current revision that
+	// the input still has on this node, or Backoff.Pod; empty if neither is known. The name of the pod is
+	// made from it, so that the successor of a failed pod gets another name.
 	Predecessor string
-	// ByScheduler says that the scheduler must bind the pod.
+	// ByScheduler means that the scheduler must bind the pod.
 	ByScheduler bool
-	// Stable says that the pod is made from Release.Stable and not from Set.
+	// Stable means that the pod is made from Release.Stable and not from Set.
 	Stable bool
 	Reason Reason
 }
@@ -50,19 +49,17 @@ type Create struct {
 // Delete is a pod to delete.
 type Delete struct {
 	Node, Pod, UID string
-	// Now says that no grace period is needed: the node is gone.
+	// Now means that no grace period is needed: the node is gone.
 	Now bool
-	// Waited says that the scheduler has not bound the pod: Backoff.Waits
-	// remembers it for the successor.
+	// Waited means that the scheduler has not bound the pod: Backoff.Waits remembers it for the successor.
 	Waited bool
 	Reason Reason
-	// Hash is the revision that the pod counts as, and Created and SeenCreated
-	// when it was created. Backoff.After keeps them.
+	// Hash is the revision that the pod counts as, and Created and SeenCreated are when it was created.
+	// Backoff.After keeps them.
 	Hash        string
 	Created     time.Time
 	SeenCreated Moment
-	// Reaches says that the node gets the target of the release by this: see
-	// Input.Reached.
+	// Reaches means that this delete gives the node the target of the release: see Input.Reached.
 	Reaches bool
 }
 
@@ -72,11 +69,10 @@ type Change struct {
 	Node, Pod, UID string
 	// From is the revision that it was made from.
 	From string
-	// Stable says that it gets the revision of Release.Stable and not of Set.
+	// Stable means that it gets the revision of Release.Stable and not of Set.
 	Stable bool
 	Reason Reason
-	// Reaches says that the node gets the target of the release by this: see
-	// Input.Reached.
+	// Reaches means that this change gives the node the target of the release: see Input.Reached.
 	Reaches bool
 }
 
@@ -84,8 +80,7 @@ type Change struct {
 type Verdict struct {
 	Node   string
 	Reason Reason
-	// Detail is the subject of the reason, where it has one: the taint, the
-	// selector key, the pod.
+	// Detail is the subject of the reason, if it has one: the taint, the selector key, the pod.
 	Detail string
 	// Pod is the pod that represents this node, from which the status is taken: an available one
 	// first, then one of the current revision. A terminating pod represents the node only if there is

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Every reason has a name of its own and a sentence.
+// Every reason has a unique name and a sentence.
 func TestReasons(t *testing.T) {
 	seen := map[string]bool{}
 	for r := range Reason(len(reasonText)) {
@@ -94,8 +94,8 @@ func TestBackoffRemembersTheFirst(t *testing.T) {
 	}
 }
 
-// Two pods of a node may go at once, and the older one last: it says nothing
-// of how the newer one ended, except that the node's trouble is not over.
+// Two pods of a node may go at once, and the older one last. The older one does not show how the newer one ended, only that the
+// node's trouble is not over.
 func TestBackoffIsOfTheNewestPod(t *testing.T) {
 	now := scriptNow()
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
@@ -111,8 +111,8 @@ func TestBackoffIsOfTheNewestPod(t *testing.T) {
 	}
 }
 
-// A pod that is current by its generation is remembered as of this revision,
-// whatever its label says; an outdated one as of its own.
+// A pod that is current by its generation is remembered under the current revision, whatever its label says; an outdated one
+// under its own.
 func TestDeletesNameTheRevision(t *testing.T) {
 	made := scriptNow().Add(-time.Hour)
 	in := &Input{Now: scriptNow(), Set: Spec{Hash: "b", Generation: 7}, Nodes: []Node{{Name: "n1", Ready: true}, {Name: "n2", Ready: true}}, Pods: []Pod{
@@ -144,8 +144,8 @@ func TestBudgetIsScaled(t *testing.T) {
 	}
 }
 
-// A pod of no revision is not of the current one because that is not known
-// yet, and a term that asks for nothing is not a wildcard.
+// A pod without a revision does not count as current while the current revision is unknown, and a term that asks for nothing is
+// not a wildcard.
 func TestNothingMatchesNothing(t *testing.T) {
 	in := &Input{Now: scriptNow(), Nodes: []Node{{Name: "n"}}, Pods: []Pod{{Name: "p", Node: "n", Bound: true, Ready: true}}}
 	var out Plan
@@ -160,7 +160,8 @@ func TestNothingMatchesNothing(t *testing.T) {
 	}
 }
 
-// What a pod did not live to see is not its life: the next one counts as one more that did not last, however late it is created.
+// Time that a pod did not live does not count as its life: the next pod counts as one more that did not last, however late it is
+// created.
 func TestPodsThatEndSoonAreNotForgottenBySlowWrites(t *testing.T) {
 	r, now := Remakes{}, scriptNow()
 	for range 5 {
@@ -186,7 +187,7 @@ func TestPodsThatEndSoonAreNotForgottenBySlowWrites(t *testing.T) {
 	}
 }
 
-// What has missed a release keeps its pod until its node is back, whether that serves or not.
+// A node that has missed a release keeps its pod until it is back, whether the pod serves or not.
 func TestPatience(t *testing.T) {
 	for _, c := range []struct {
 		what          string

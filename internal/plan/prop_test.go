@@ -12,11 +12,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The properties below are checked on worlds that no engine would make: any
-// number of pods on any node in any state. The numbers are those of doc.go.
+// The properties below are checked on worlds that no engine would produce: any number of pods on any node in any state.
+// The numbers are those of doc.go.
 
-// I1: after the plan, a node that had nothing uncertain has at most one live
-// pod, or with surge at most one of each kind.
+// I1: after the plan, a node on which nothing was uncertain has at most one live pod, or with surge at most one of each
+// kind.
 func TestOnePodPerNode(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		if w.in.Set.Halt != NoReason {
@@ -57,9 +57,8 @@ func TestOnePodPerNode(t *testing.T) {
 	})
 }
 
-// I1, the other half: without surge, no pod is created beside one that runs or
-// still terminates, nor beside one that has failed and is still there. With
-// surge, never beside a current one. Never where something is uncertain.
+// I1, the other half: without surge, no pod is created beside one that runs or is still terminating, nor beside a failed
+// one that still exists. With surge, never beside a current one. Never where something is uncertain.
 func TestCreatesOnlyWhereThereIsRoom(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		for _, c := range out.Creates {
@@ -69,7 +68,7 @@ func TestCreatesOnlyWhereThereIsRoom(t *testing.T) {
 			}
 			for _, p := range w.podsOf(c.Node) {
 				ended := p.Phase == Failed || p.Phase == Succeeded
-				waits := p.Deleted.IsZero() || !ended // not only for a finalizer
+				waits := p.Deleted.IsZero() || !ended // it waits for more than a finalizer
 				if p.Uncertain || p.Newer || waits && !w.surges() || w.surges() && p.Deleted.IsZero() && w.isCurrent(p) {
 					t.Fatalf("create %+v beside %+v", c, p)
 				}
@@ -78,8 +77,7 @@ func TestCreatesOnlyWhereThereIsRoom(t *testing.T) {
 	})
 }
 
-// I3: what may not be there goes, all of it, at once. What may, goes only for
-// a reason of its own.
+// I3: pods that may not be on a node are all deleted at once. A pod that may stay goes only for a reason of its own.
 func TestEviction(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		reasons := map[string]Reason{}
@@ -155,7 +153,7 @@ func TestBudget(t *testing.T) {
 	})
 }
 
-// outdated returns the deletes, and the changes as if they were deletes: they cost the same.
+// outdated returns the deletes, and the changes as if they were deletes, because they cost the same.
 func outdated(out *Plan) []Delete {
 	all := slices.Clone(out.Deletes)
 	for _, c := range out.Changes {
@@ -164,8 +162,8 @@ func outdated(out *Plan) []Delete {
 	return all
 }
 
-// P2, P3: what is changed is the one live pod of a node that should run it, outdated, of a revision from which there is a
-// way, and its kubelet is there to do it. Whatever could be changed is not deleted for being outdated.
+// P2, P3: a changed pod is the only live pod of a node that should run it; it is outdated, its revision can be changed in
+// place, and its kubelet is there to do it. A pod that could be changed is not deleted for being outdated.
 func TestChanges(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		could := func(p Pod) bool {
@@ -192,8 +190,8 @@ func TestChanges(t *testing.T) {
 	})
 }
 
-// unavailableFirst: an outdated pod that is not ready, alone on a node that
-// should run one, is always replaced.
+// unavailableFirst checks that an outdated pod that is not ready, alone on a node that should run one, is always
+// replaced.
 func unavailableFirst(t *rapid.T, w twin, out *Plan) {
 	for _, n := range w.in.Nodes {
 		pods := slices.DeleteFunc(w.podsOf(n.Name), func(p Pod) bool { return !isLive(p) && !p.Uncertain })
@@ -207,8 +205,8 @@ func unavailableFirst(t *rapid.T, w twin, out *Plan) {
 	}
 }
 
-// I4 with surge: no node that serves stops serving by an update, unless it
-// should have no pod and there are enough without it; and the slots are kept.
+// I4 with surge: no node that serves stops serving because of an update, unless it should not have a pod and enough
+// others serve; and the slots are kept.
 func TestSurgeBudget(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		if !w.surges() || w.in.Set.Halt != NoReason {
@@ -263,8 +261,7 @@ func slots(t *rapid.T, w twin, out *Plan) {
 	}
 }
 
-// I7: OnDelete deletes a pod that is alone and alive on a node that may keep
-// it for no reason at all.
+// I7: OnDelete never deletes a live pod that is alone on a node that may keep it.
 func TestOnDelete(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		for _, d := range out.Deletes {
@@ -281,8 +278,7 @@ func TestOnDelete(t *testing.T) {
 	})
 }
 
-// I3: a pod that is not bound, on a node that only keeps what runs, changes
-// nothing on other nodes.
+// I3: an unbound pod, on a node that only keeps what runs, changes nothing on other nodes.
 func TestUnboundAndKept(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		without := clone(w.in)
@@ -292,11 +288,11 @@ func TestUnboundAndKept(t *testing.T) {
 			keeps[n.Name] = keep && !run && !w.isHeld(n.Name)
 		}
 		without.Pods = slices.DeleteFunc(without.Pods, func(p Pod) bool {
-			// One that serves is none, and one that is uncertain holds up its node.
+			// A ready pod does not count here, and an uncertain one holds up its node.
 			return keeps[p.Node] && !p.Bound && isLive(p) && !p.Ready && !p.Uncertain
 		})
 		if slices.ContainsFunc(w.in.Nodes, func(n Node) bool { return w.isExcused(n) != twin{without}.isExcused(n) }) {
-			t.Skip() // the pod tells since when its node is in trouble
+			t.Skip() // the pod shows since when its node has been in trouble
 		}
 		var other Plan
 		Make(without, &other)
@@ -318,8 +314,7 @@ func actsElsewhere(p *Plan, not map[string]bool) (acts []any) {
 	return acts
 }
 
-// Before WakeAt, time alone changes nothing. Where something is to be done it
-// may: it is done by then.
+// Before WakeAt, time alone changes nothing. Where there is something to do it may: it is done by then.
 func TestNothingChangesBeforeWakeAt(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		if len(out.Creates)+len(out.Deletes) > 0 {
@@ -339,8 +334,7 @@ func TestNothingChangesBeforeWakeAt(t *testing.T) {
 	})
 }
 
-// I8: the order of the input does not matter; nor does what the plan held
-// before. And Make does not write to its input.
+// I8: neither the order of the input matters nor what the plan contained before. And Make does not write to its input.
 func TestOrderDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawInput(t)
@@ -397,8 +391,8 @@ func TestStatusIsARecount(t *testing.T) {
 			serves := slices.ContainsFunc(pods, w.isAvailable)
 			count(&want.Available, serves, 1)
 			count(&want.Unavailable, !serves, 1)
-			// Without surge a node has one pod, and that is the best. What is
-			// said of several is one thing: it is of those that serve, if any.
+			// Without surge a node has one pod, which is the best one. With several, everything is reported about the
+			// same one: one that serves, if any does.
 			if len(pods) == 1 {
 				count(&want.Ready, pods[0].Ready && isLive(pods[0]), 1)
 				count(&want.Updated, w.isCurrent(pods[0]), 1)
@@ -421,9 +415,8 @@ func TestStatusIsARecount(t *testing.T) {
 	})
 }
 
-// The totals of single verdicts, added in any order and with detours, and Roll
-// over them, give the plan of Make: that is what an engine does which looks
-// only at what changed.
+// The totals of single verdicts, added in any order and with detours, and Roll over them, give the plan of Make. This is
+// what an engine does that looks only at what has changed.
 func TestTotalsAgreeWithMake(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in, other := drawInput(t), drawInput(t)
@@ -457,7 +450,7 @@ func TestTotalsAgreeWithMake(t *testing.T) {
 				candidates = append(candidates, verdicts[name])
 			}
 		}
-		Roll(in, &Totals{}, candidates) // with totals that are wrong
+		Roll(in, &Totals{}, candidates) // with wrong totals
 		Roll(in, &totals, candidates)
 		got := Plan{Status: totals.Status}
 		for _, name := range slices.Sorted(maps.Keys(names)) {
@@ -493,8 +486,8 @@ func classifyAll(in *Input, names map[string]bool, verdicts map[string]*Verdict)
 	}
 }
 
-// I12: what is done on a node does not depend on another one, but for the
-// budget: taking the other one away changes only who waits for it.
+// I12: what is done on a node does not depend on another node, except for the budget: removing the other node changes
+// only which nodes wait for it.
 func TestNodesAreIndependent(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		for _, v := range out.Verdicts {

@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// What is put off holds no room: with its wait over, the other nodes move as they
-// do now, but for what this one then takes.
+// A postponed write holds no room: when its wait is over, the other nodes move as they
+// do now, except for the room that this one then takes.
 func TestPutOffHoldsNoRoom(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		if w.surges() || w.in.Set.Strategy == OnDelete || w.in.Set.Halt != NoReason {
@@ -27,8 +27,8 @@ func TestPutOffHoldsNoRoom(t *testing.T) {
 }
 
 // A wait is for the act that was refused. The verdict says so, and the node's update
-// waits with it; what must be done in any case is done. A wait for what is not to be
-// done changes nothing.
+// waits, too; what must be done in any case is done. A wait for an act that is not
+// planned changes nothing.
 func TestWaitIsForOneAct(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
 		for i := range out.Verdicts {
@@ -46,7 +46,7 @@ func TestWaitIsForOneAct(t *testing.T) {
 	})
 }
 
-// compareWaiting compares a verdict with the same without waits.
+// compareWaiting compares a verdict with the one without waits.
 func (w twin) compareWaiting(t *rapid.T, v, free *Verdict) {
 	acts, all := actsOf(v), actsOf(free)
 	held := w.claims(v.Node) || slices.ContainsFunc(all, func(a Act) bool { return w.withholds(v.Node, a) })
@@ -77,7 +77,8 @@ func (w twin) claims(node string) bool {
 	return slices.ContainsFunc(w.in.Waits[node], func(o Wait) bool { return o.Act.Kind == Claiming && o.Until.Sub(w.in.Now) > 0 })
 }
 
-// actsOf returns all acts of a verdict, also of a candidate that does not move.
+// actsOf returns all acts of a verdict, including those of a candidate that does not
+// move.
 func actsOf(v *Verdict) (acts []Act) {
 	for i := range v.deletes {
 		acts = append(acts, v.deletes[i].Act())

@@ -64,7 +64,7 @@ func (r *ranking) Swap(i, j int) {
 	s[i].place, s[j].place = i, j
 }
 
-// Push and Pop serve package container/heap.
+// Push and Pop are for package container/heap.
 func (r *ranking) Push(x any) {
 	v := x.(*slot)
 	v.place = len(r.slots)

@@ -13,8 +13,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// covered returns what each script says that it covers: tests by kind and name, and
-// the scripts of each, in order.
+// covered returns what each script says that it covers: tests by kind and name, each
+// with its scripts, in order.
 func covered(t *testing.T) (tests map[string][]string, scripts []string) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
@@ -41,7 +41,7 @@ func covered(t *testing.T) (tests map[string][]string, scripts []string) {
 	return tests, scripts
 }
 
-// rows returns the tables of the README: by kind and name, what covers it.
+// rows returns the tables of the README: what covers each test, by kind and name.
 func rows(t *testing.T, readme string) map[string]string {
 	kinds := map[string]string{
 		"Unit tests": "unit ", "Unit tests of util": "util ", "Integration tests": "integration ",
@@ -67,8 +67,8 @@ func rows(t *testing.T, readme string) map[string]string {
 	return out
 }
 
-// The README names every script, and only tests that there are; and it agrees
-// with what the scripts say of themselves.
+// The README names every script, and only tests that exist; and it agrees with what the
+// scripts say about themselves.
 func TestReadme(t *testing.T) {
 	text, err := os.ReadFile("testdata/README.md")
 	if err != nil {
@@ -102,7 +102,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// checkTests finds the tests of a row: "PACKAGE TestX, TestY, PACKAGE TestZ".
+// checkTests checks that the tests in a row exist: "PACKAGE TestX, TestY, PACKAGE
+// TestZ".
 func checkTests(t *testing.T, name, where string) {
 	dir := ""
 	for _, m := range regexp.MustCompile(`\b(plan|view|engine|sim) Test|\b(Test[A-Z]\w*)`).FindAllStringSubmatchIndex(where, -1) {

@@ -2,8 +2,8 @@ package plan
 
 import "strconv"
 
-// Reason says why a node is in its state, or why a pod is created or deleted. Events, metrics and
-// the command line print its text.
+// Reason is why a node is in its state, or why a pod is created or deleted. Events, metrics and the command
+// line print its text.
 type Reason uint8
 
 // The reasons. Each has its name and one sentence in reasonText.
@@ -49,15 +49,15 @@ const (
 	Surge           // a new pod beside the old one
 	Outdated        // the pod is replaced by the current revision
 	OutdatedInPlace // the pod is changed in place to the current revision
-	Surged          // the old pod goes, its successor is available
+	Surged          // the old pod is deleted because its successor is available
 	Duplicate       // more than one pod here
 	PodFailed       // the pod failed
 	PodSucceeded    // the pod ended with success
 	PodRefused      // the kubelet refused the pod, or the scheduler never bound it
 )
 
-// reasonText holds, for each reason, its name and its sentence. A sentence mentions only "node"
-// and "pod"; Verdict.Detail names the rest.
+// reasonText has the name and the sentence of each reason. A sentence mentions only "node" and "pod";
+// Verdict.Detail names the rest.
 var reasonText = [...]struct{ name, sentence string }{
 	NoReason: {"NoReason", "No reason was given."},
 
@@ -119,7 +119,7 @@ func (r Reason) String() string {
 	return reasonText[r].name
 }
 
-// Sentence says in one line of English what the reason means.
+// Sentence returns the meaning of the reason in one English sentence.
 func (r Reason) Sentence() string {
 	if int(r) >= len(reasonText) {
 		return "Unknown reason " + strconv.Itoa(int(r)) + "."

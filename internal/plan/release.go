@@ -25,11 +25,11 @@ type Release struct {
 	// the open step: nodes of a lower rank may be granted the target.
 	Steps []int
 	Quota int
-	// Grants says that nodes may be granted the target now.
+	// Grants means that nodes may be granted the target now.
 	Grants bool
 	// Forgiven is how many nodes may be under way beyond the budget of the strategy.
 	Forgiven int
-	// Back says that all nodes get the stable revision.
+	// Back means that all nodes get the stable revision.
 	Back bool
 	// StartWithin is how long a pod of the target may be down, and Restarts how often it may restart, before its
 	// node counts as failed.
@@ -37,7 +37,7 @@ type Release struct {
 	Restarts    int
 }
 
-// Exposure is what has become of the nodes of a DaemonSet in a release.
+// Exposure is how far a release has got on the nodes of a DaemonSet.
 type Exposure struct {
 	// Exposed nodes have a pod of the target, or are about to get one; also nodes that should no longer have a pod,
 	// once it is gone. Well are those whose pod of the target is available. UnderWay are those that are neither well
@@ -102,7 +102,7 @@ func (f Failure) String() string {
 	return [...]string{"", "NotStarted", "Restarting", "CannotStart", "StoppedServing", "NodeBroke", "NotAdmitted"}[f]
 }
 
-// Failure says whether and why the node has failed in the release.
+// Failure returns why the node has failed in the release; Unfailed if it has not.
 func (v *Verdict) Failure() Failure { return v.release.Failure }
 
 // Exposed reports whether the node has the target of the release, or is about to get it.
@@ -303,8 +303,8 @@ func (e exposure) takeTurn() {
 	}
 }
 
-// rooms holds how many candidates of each kind may move, how many more nodes may be under way, and how many more may
-// be granted the target.
+// rooms is how many candidates of each kind may move, how many more nodes may be under way, and how many more may be
+// granted the target.
 type rooms struct {
 	each             [kinds]int
 	underWay, grants int
@@ -333,8 +333,8 @@ func inTurn() [kinds - 1]candidate {
 	return [...]candidate{expose, recycle, replace, surge, leave, drop}
 }
 
-// rooms computes them. More nodes may be down than the budget allows, without our doing: then no candidate may move.
-// Recycling uses no budget, but needs some to be left.
+// rooms computes the rooms. More nodes may be down than the budget allows, without our doing: then no candidate may
+// move. Recycling uses no budget, but needs some to be left.
 func (in *Input) rooms(t *Totals) (r rooms) {
 	maxUnavailable, maxSurge := in.Set.Budget(t.Status.Desired)
 	r.underWay, r.grants = math.MaxInt, math.MaxInt

@@ -69,7 +69,7 @@ func checkReleases(t *testing.T, check func(t *rapid.T, w twin, out *Plan)) {
 	})
 }
 
-// has reports whether the node has the target, or is on its way to it, by the definition.
+// has reports, by the definition, whether the node has the target, or is on its way to it.
 func (w twin) has(node Node) bool {
 	live, any := false, false
 	for _, p := range w.podsOf(node.Name) {
@@ -99,7 +99,7 @@ func (w twin) rank(node string) int {
 	return 1000
 }
 
-// R1: of two orders of which only the other is of the present nodes, none exposes more than the quota, by the definition: the
+// R1: whichever nodes the order covers, no grant brings the number of exposed nodes above the quota, by the definition: the
 // nodes that have the target and those that are granted it now.
 func TestReleaseKeepsTheQuota(t *testing.T) {
 	checkReleases(t, func(t *rapid.T, w twin, out *Plan) {
@@ -123,8 +123,8 @@ func TestReleaseKeepsTheQuota(t *testing.T) {
 	})
 }
 
-// R1, R4, R6, R9b: what is granted is under the quota, while nodes may be granted, and no more than
-// may be under way. Nothing is granted on the way back.
+// R1, R4, R6, R9b: nodes are granted the target only below the quota, while Grants is true, and only as many as may be under
+// way. On the way back none is.
 func TestReleaseGrants(t *testing.T) {
 	checkReleases(t, func(t *rapid.T, w twin, out *Plan) {
 		r := w.in.Release
@@ -163,7 +163,7 @@ func TestReleaseGrants(t *testing.T) {
 	})
 }
 
-// A pod is made of the revision that its node is for, where that revision may run.
+// A pod is created from the revision of its node, where that revision may run.
 func TestReleaseAssigns(t *testing.T) {
 	checkReleases(t, func(t *rapid.T, w twin, out *Plan) {
 		r := w.in.Release
@@ -180,8 +180,8 @@ func TestReleaseAssigns(t *testing.T) {
 	})
 }
 
-// R9: what serves goes only while the budget holds, whichever revision it is of. R4: while nothing may
-// be granted, only what nobody asked for goes.
+// R9: a serving pod goes only while the budget holds, whichever revision it has. R4: while nothing may be granted, no pod of
+// the stable revision goes for being outdated unless its node has a pod of the target.
 func TestReleaseKeepsTheBudget(t *testing.T) {
 	checkReleases(t, func(t *rapid.T, w twin, out *Plan) {
 		spent, held := 0, 0
@@ -213,7 +213,7 @@ func TestReleaseKeepsTheBudget(t *testing.T) {
 	})
 }
 
-// R2: of the candidates of a kind those that come first by rank move.
+// R2: of the candidates of one kind those that come first by rank move.
 func TestReleaseFollowsRanks(t *testing.T) {
 	checkReleases(t, func(t *rapid.T, w twin, out *Plan) {
 		for _, v := range out.Verdicts {
@@ -253,7 +253,7 @@ func TestExposureIsARecount(t *testing.T) {
 	})
 }
 
-// The ledger says in a release what Make says, also when the release goes on.
+// In a release, too, the ledger's result is that of Make, even when the release advances.
 func TestLedgerIsMakeInARelease(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		k := keep(drawReleased(t))
@@ -297,7 +297,7 @@ func (k *kept) changeRelease(t *rapid.T) {
 	}
 }
 
-// follow goes on with the same release, and looks at those only that it must.
+// follow advances within the same release, and looks only at the nodes that it must.
 func (k *kept) follow(next *Release) {
 	before := k.in.Release.Quota
 	k.in.Release = next
@@ -310,7 +310,7 @@ func (k *kept) follow(next *Release) {
 	}
 }
 
-// I8 and the clock, in a release.
+// I8 and time, in a release.
 func TestReleaseIsOfTheSnapshotAlone(t *testing.T) {
 	checkReleases(t, func(t *rapid.T, w twin, out *Plan) {
 		shuffled := clone(w.in)

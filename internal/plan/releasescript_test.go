@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// parseRelease reads a line of a release: number N, stable SETTING... (see parseSetting), order
-// NODE..., steps N..., quota N, grants, back, forgiven N, startWithin DURATION, restarts N. The
-// stable revision is that of Set but for what is said of it.
+// parseRelease parses a line of a release: number N, stable SETTING... (see parseSetting), order NODE...,
+// steps N..., quota N, grants, back, forgiven N, startWithin DURATION, restarts N. The stable revision equals
+// Set except for what these lines say about it.
 func parseRelease(in *Input, words []string) (err error) {
 	if in.Release == nil {
 		in.Release = &Release{Number: 1, Stable: in.Set, Ranks: map[string]int{}, StartWithin: 10 * time.Minute, Restarts: 3}
@@ -52,13 +52,13 @@ func parseRelease(in *Input, words []string) (err error) {
 	return err
 }
 
-// parseReached reads: NODE RELEASE.
+// parseReached parses: NODE RELEASE.
 func parseReached(in *Input, words []string) (err error) {
 	in.Reached[words[0]], err = strconv.Atoi(words[1])
 	return err
 }
 
-// parseRestarts reads the N of restarts=N.
+// parseRestarts parses the N of restarts=N.
 func parseRestarts(s string) (uint8, error) {
 	n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 8)
 	return uint8(n), err

@@ -119,7 +119,7 @@ func (v *Verdict) Changes() []Change {
 	return v.changes
 }
 
-// keepsPod reports whether the candidate waits with the write that takes its pod away or changes it.
+// keepsPod reports whether the candidate waits with the write that removes or changes its pod.
 func (v *Verdict) keepsPod() bool {
 	return (v.candidate == replace || v.candidate == recycle || v.candidate == leave) && !v.granted
 }

@@ -16,9 +16,9 @@ import (
 
 var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as they come out")
 
-// TestScripts runs testdata/*.txtar. A script is a story in sections: each
-// section replaces that part of the world, and each "plan" section holds what
-// Make says of the world at that point. Text after a colon is a title.
+// TestScripts runs testdata/*.txtar. A script is a story in sections: each section replaces that part of the
+// world, and each "plan" section is what Make returns for the world at that point. Text after a colon is a
+// title.
 //
 //	-- set --       the DaemonSet, one setting a line: see parseSetting
 //	-- nodes --     one node a line: see parseNode
@@ -50,7 +50,7 @@ func runScript(t *testing.T, file string) {
 	}
 	in := &Input{Now: scriptNow()}
 	plans, changed := 0, false
-	var out Plan // used again from step to step, as the engine does
+	var out Plan // reused from step to step, as in the engine
 	for i := range script.Files {
 		f := &script.Files[i]
 		section, _, _ := strings.Cut(f.Name, ":")
@@ -147,8 +147,8 @@ func parseSection(in *Input, section, text string) (err error) {
 	return nil
 }
 
-// parseWait reads: DURATION create|delete|force|change|claim POD WHAT...; a DURATION of
-// "-" is a wait whose end is not known.
+// parseWait parses: DURATION create|delete|force|change|claim POD WHAT...; a DURATION of "-" is a wait whose
+// end is not known.
 func parseWait(words []string, in *Input) (w Wait, err error) {
 	if len(words) < 3 {
 		return w, fmt.Errorf("want a duration, a kind, a pod or -, and what was refused")
@@ -323,7 +323,7 @@ func parseMoment(s string) (Moment, error) {
 	return Moment(n), err
 }
 
-// ago returns the instant of an age; zero for none.
+// ago returns the instant of an age; zero if there is none.
 func ago(age string, now time.Time) (time.Time, error) {
 	if age == "" {
 		return time.Time{}, nil

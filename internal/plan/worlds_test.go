@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawInput makes a small, odd world. Ages are from a few values, so that equal
+// drawInput draws a small, odd world. Ages are drawn from a few values, so that equal
 // times, and times just before and after others, are common.
 func drawInput(t *rapid.T) *Input {
 	in := &Input{Now: scriptNow(), Set: drawSpec(t), Gone: map[string]bool{}, Backoff: map[string]Backoff{},
@@ -73,7 +73,7 @@ func drawDelay(t *rapid.T) time.Duration {
 	return rapid.SampledFrom([]time.Duration{0, time.Second, 31 * time.Second, 15 * time.Minute}).Draw(t, "delay")
 }
 
-// drawWaits draws what waits on a node, which is mostly about pods that are there.
+// drawWaits draws what waits on a node, which is mostly about existing pods.
 func drawWaits(t *rapid.T, in *Input, node string) (waits []Wait) {
 	pods := []string{"uid-other"}
 	for i := range in.Pods {
@@ -93,7 +93,7 @@ func drawWaits(t *rapid.T, in *Input, node string) (waits []Wait) {
 	return waits
 }
 
-// drawMoment draws from a few, so that equal ones are common; many are none.
+// drawMoment draws from a few values, so that equal ones are common; many are zero.
 func drawMoment(t *rapid.T) Moment { return Moment(max(rapid.IntRange(-3, 4).Draw(t, "moment"), 0)) }
 
 func drawBackoff(t *rapid.T, pod string) Backoff {
@@ -161,13 +161,13 @@ func drawPod(t *rapid.T, name string) Pod {
 	if rapid.IntRange(0, 3).Draw(t, "deleted") == 0 {
 		p.Deleted, p.SeenDeleted = drawAge(t), drawMoment(t)
 	}
-	if p.Assumed { // nothing has been seen of it
+	if p.Assumed { // nothing of it has been seen
 		p.Phase, p.Ready, p.Deleted = Pending, false, time.Time{}
 	}
 	return p
 }
 
-// The twin: the same questions, answered from the definitions, slowly.
+// The twin answers the same questions from the definitions, slowly.
 
 type twin struct{ in *Input }
 
@@ -201,7 +201,8 @@ func (w twin) isAvailable(p Pod) bool {
 	return !p.ReadySince.IsZero() && w.in.Now.Sub(p.ReadySince) >= w.in.Set.MinReady
 }
 
-// inDoubt reports whether the pod may be ready by what it was before its last change.
+// inDoubt reports whether the pod may still be ready because of its containers from
+// before its last change.
 func (w twin) inDoubt(p Pod) bool {
 	return p.Ready && p.Changing && (p.Settles == 0 || p.ReadySince.IsZero() || w.in.Now.Sub(p.ReadySince) < p.Settles)
 }
@@ -255,12 +256,12 @@ func (w twin) isHeld(node string) bool {
 	return slices.ContainsFunc(w.podsOf(node), func(p Pod) bool { return p.Newer })
 }
 
-// waits reports whether something waits there, whether it is to be done or not.
+// waits reports whether any write waits there, planned or not.
 func (w twin) waits(node string) bool {
 	return slices.ContainsFunc(w.in.Waits[node], func(o Wait) bool { return o.Until.Sub(w.in.Now) > 0 })
 }
 
-// withholds reports whether the act waits, or that all of the node's do.
+// withholds reports whether the act waits, or waits because all acts of the node do.
 func (w twin) withholds(node string, a Act) bool {
 	return slices.ContainsFunc(w.in.Waits[node], func(o Wait) bool {
 		return o.Until.Sub(w.in.Now) > 0 && (o.Act == a || o.Act.Kind == Claiming)
