@@ -33,7 +33,7 @@ type api struct {
 	whole  typedcorev1.CoreV1Interface
 	// core is for pods and nodes; it decodes only what the engine needs.
 	core typedcorev1.CoreV1Interface
-	// follow is the same over a connection of its own, for watches.
+	// follow is the same over a separate connection, for watches.
 	follow typedcorev1.CoreV1Interface
 	// metadata reads only metadata.
 	metadata metadataReader
@@ -87,9 +87,9 @@ func newAPI(base *rest.Config) (api, error) {
 		whole: typedcorev1.New(once{client.CoreV1().RESTClient()}), core: typedcorev1.New(once{core}), follow: typedcorev1.New(follow), metadata: about, patience: newPatience(), health: &health{}}, nil
 }
 
-// onItsOwn gives a client its own connections: client-go never shares those of a configuration with a custom
-// dialer. Pods and nodes are watched this way, because among a hundred requests on one connection a watch is
-// served too late, and the API server ends watches that seem slow.
+// onItsOwn gives a client its own connections: client-go never shares the connections of a configuration with a custom
+// dialer. Pods and nodes are watched this way, because among a hundred requests on one connection a watch is served too
+// late, and the API server ends watches that seem slow.
 func onItsOwn(c *rest.Config) *rest.Config {
 	own := rest.CopyConfig(c)
 	if own.Dial == nil {
@@ -110,8 +110,8 @@ func pageSize(resource string) int64 {
 	return 1000
 }
 
-// pages calls list for each page of a list. A list of many pages takes long, and the server may drop the
-// state that it began with. The later pages are then newer, so the list as a whole is not from one moment.
+// pages calls list for each page of a list. A list of many pages takes long, and the server may drop the state that it
+// began with. The later pages are then newer, so the list as a whole is not a snapshot.
 func (a api) pages(ctx context.Context, resource string, list func(context.Context, metav1.ListOptions) (metav1.ListInterface, error)) error {
 	opts := metav1.ListOptions{Limit: pageSize(resource)}
 	for {
@@ -207,7 +207,7 @@ func (a api) nodes(ctx context.Context) (all []nodeEntry, version uint64, err er
 	return all, version, err
 }
 
-// eachSet calls take with every DaemonSet there is.
+// eachSet calls take with every DaemonSet.
 func (a api) eachSet(ctx context.Context, take func(*appsv1.DaemonSet) error) error {
 	return a.pages(ctx, "daemonsets", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
 		page, err := a.apps.DaemonSets("").List(ctx, opts)
@@ -218,7 +218,7 @@ func (a api) eachSet(ctx context.Context, take func(*appsv1.DaemonSet) error) er
 	})
 }
 
-// eachRevision calls take with every ControllerRevision there is.
+// eachRevision calls take with every ControllerRevision.
 func (a api) eachRevision(ctx context.Context, take func(*appsv1.ControllerRevision) error) error {
 	return a.pages(ctx, "controllerrevisions", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
 		page, err := a.apps.ControllerRevisions("").List(ctx, opts)
@@ -323,7 +323,7 @@ func (a api) patchPod(ctx context.Context, namespace, name string, patch []byte)
 	return made, err
 }
 
-// liveNode returns the node as it is now; nil when there is none.
+// liveNode returns the current node; nil if it does not exist.
 func (a api) liveNode(ctx context.Context, name string) (n *corev1.Node, err error) {
 	err = a.read(ctx, kind{"get nodes", ""}, func(ctx context.Context) (err error) {
 		n, err = a.core.Nodes().Get(ctx, name, metav1.GetOptions{})
@@ -343,8 +343,7 @@ func (a api) getSet(ctx context.Context, namespace, name string) (live *appsv1.D
 	return live, err
 }
 
-// liveSet reads the DaemonSet past every cache and makes sure that it is still
-// the same object.
+// liveSet reads the DaemonSet past every cache and makes sure that it is still the same object.
 func (a api) liveSet(ctx context.Context, ds *appsv1.DaemonSet) (*appsv1.DaemonSet, error) {
 	live, err := a.getSet(ctx, ds.Namespace, ds.Name)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // write is one create, delete or change of a plan.
 type write struct {
 	key   identity          // of ds
-	ds    *appsv1.DaemonSet // as decided on; never written to
+	ds    *appsv1.DaemonSet // as it was when decided on; never written to
 	state *state
 	hash  string
 	mold  func() (*view.Mold, error) // of the pods of hash
@@ -35,15 +35,14 @@ type write struct {
 	from *corev1.PodTemplateSpec
 	// rests, when not nil, is the pod as it was when its delete or change was decided.
 	rests *podEntry
-	// known holds the UIDs of the pods that were known when a create was decided, and taken their
-	// names.
+	// known are the UIDs of the pods that were known when a create was decided, and taken their names.
 	known, taken []string
 	// newest is when the newest of them was created, by the API server's clock.
 	newest time.Time
 	// first is the salt of the name that a create asks for first.
 	first int
 
-	// began is when it was started.
+	// began is when the write started.
 	began plan.Moment
 
 	// The applier guards the rest.
@@ -114,12 +113,12 @@ type applier struct {
 	mu    sync.Mutex
 	ctx   context.Context // nil before start and after stop
 	lanes map[identity]*lane
-	// altering holds the deletes and changes under way, by the UID of their pod, which may get
-	// another owner meanwhile.
+	// altering has the deletes and changes under way, by the UID of their pod, which may get another owner
+	// meanwhile.
 	altering map[string]*write
 	tenants  map[string]*tenant
 	turn     []*tenant // those with something pending; the first is next
-	turns    int       // that were taken
+	turns    int       // how many turns were taken
 	all      window
 	slow     int       // writes that have taken longer than slowAfter
 	proven   int       // lanes
@@ -158,14 +157,14 @@ func (a *applier) stop() {
 	a.running.Wait()
 }
 
-// hold keeps the DaemonSet's writes from starting until release.
+// hold keeps the DaemonSet's writes from starting until release is called.
 func (a *applier) hold(key identity) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lane(key).held = true
 }
 
-// release lets them start.
+// release lets them start again.
 func (a *applier) release(key identity) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -153,7 +153,7 @@ func adoptPatch(ds *appsv1.DaemonSet, uid types.UID) []byte {
 	}})
 }
 
-// releasePatch takes our reference off, if the object still has that UID.
+// releasePatch removes our reference, if the object still has that UID.
 func releasePatch(ds *appsv1.DaemonSet, uid types.UID) []byte {
 	return mustJSON(map[string]any{"metadata": map[string]any{
 		"uid":             uid,

@@ -54,7 +54,7 @@ func (c *counters) list() []prometheus.Collector {
 	return []prometheus.Collector{c.waits, c.decisions, c.failures, c.writeTook, c.writes, c.creates, c.changes, c.deletes, c.answers, c.answerTook}
 }
 
-// waited counts how long events have waited, if any has.
+// waited counts how long events have waited, if there were any.
 func (c *counters) waited(since, now time.Time) {
 	if !since.IsZero() {
 		c.waits.Observe(now.Sub(since).Seconds())

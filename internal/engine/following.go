@@ -70,7 +70,7 @@ func (c *course) rest(hash string, now time.Time) {
 	c.rests = c.policy.policy.Rests(&requests, now)
 }
 
-// goOn makes the ledger follow the current release, and adds to names the nodes that it has reached.
+// goOn makes the ledger follow the current release, and adds to names the nodes that the release has reached.
 func (s *state) goOn(names []string) []string {
 	s.ledger.Guard(s.course.removals.Guard())
 	before, now := s.ledger.Follows(), s.course.release

@@ -59,7 +59,7 @@ func (h *health) note(failed bool, began time.Time) {
 	h.seen = h.seen.Answered(failed, now.Sub(began), now)
 }
 
-// fault says who caused a failure.
+// fault is who caused a failure.
 type fault uint8
 
 const (

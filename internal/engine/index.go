@@ -51,13 +51,13 @@ type index struct {
 	scope       scope
 }
 
-// listener is told what must be looked at. It is called with the lock of the index held, and must
-// not call back. A nil function is not called.
+// listener is notified of what must be looked at. It is called with the lock of the index held, and must not
+// call back. A nil function is not called.
 type listener struct {
 	dirty func(types.NamespacedName)
-	// left is told about a node whose deletion was watched, and about the pods on it.
+	// left is called with a node whose deletion was watched, and with the pods on it.
 	left func(n nodeEntry, pods []string)
-	// renewed is told a name under which there is now a different node, or none.
+	// renewed is called with a name that now belongs to a different node, or to none.
 	renewed func(node string)
 }
 
@@ -154,8 +154,7 @@ func (ix *index) upsertSet(e *setEntry) {
 	ix.putSet(e, 0)
 }
 
-// putSet takes a DaemonSet that is in a list of that version, or, with zero, in
-// none.
+// putSet takes a DaemonSet that is in a list of that version, or, with zero, one that is not from a list.
 func (ix *index) putSet(e *setEntry, list uint64) {
 	key := keyOf(e.ds)
 	if old := ix.sets[key]; old != nil {

@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// lane holds the writes of one DaemonSet. The applier guards it.
+// lane is the writes of one DaemonSet. The applier guards it.
 type lane struct {
 	key    identity
 	tenant *tenant
@@ -26,7 +26,7 @@ type lane struct {
 	slow  int
 	speed speed
 	trouble
-	// overQuota holds the nodes whose creates have hit the quota since one succeeded.
+	// overQuota is the set of nodes whose creates have hit the quota since one succeeded.
 	overQuota map[string]bool
 	quotaWait time.Duration
 }
@@ -42,8 +42,7 @@ func (l *lane) afresh() {
 	l.succeeds()
 }
 
-// fifo holds writes that wait for their turn. Withdrawn ones are skipped when they reach the
-// front.
+// fifo is a queue of writes that wait for their turn. Withdrawn ones are skipped when they reach the front.
 type fifo []*write
 
 func (q *fifo) head() *write {
@@ -79,7 +78,7 @@ func rankOf(w *write) int {
 
 func classOf(ds *appsv1.DaemonSet) string { return ds.Spec.Template.Spec.PriorityClassName }
 
-// place holds the writes to one node.
+// place is the writes to one node.
 type place struct{ waiting, started []*write }
 
 // startedOn returns the writes to the node that are under way. A nil lane has none.
@@ -199,7 +198,7 @@ func (l *lane) head(paced bool) *write {
 	return create
 }
 
-// start moves a head from those that wait to those that are under way.
+// start moves the head from the waiting writes to those under way.
 func (l *lane) start(w *write) {
 	l.queueOf(w).pop()
 	l.waiting--

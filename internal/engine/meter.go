@@ -20,14 +20,14 @@ import (
 // requests is what the answers of the API server show.
 type requests struct {
 	mu sync.Mutex
-	// failing holds the resources that currently cannot be followed.
+	// failing has the resources that currently cannot be followed.
 	failing   map[string]failure
 	standings map[*meter]*standing
 	// denied says that a request was forbidden since the last check.
 	denied    bool
 	skew      time.Duration
 	skewAt    time.Time // when it was measured; zero: never
-	skewNoted bool      // it was said that it is large
+	skewNoted bool      // the log has said that it is large
 }
 
 // failure is what keeps a resource from being followed, and since when.

@@ -32,10 +32,10 @@ type descs struct {
 	leader, queue, waiting, underway, window, nodes, pods, sets, listed, behind, skew *prometheus.Desc
 	reasons                                                                           *prometheus.Desc // reason
 
-	// Of one DaemonSet: namespace, daemonset; the budget also kind.
+	// About one DaemonSet: namespace, daemonset; the budget also kind.
 	desired, current, ready, available, updated, misscheduled, retrying, budget, spent *prometheus.Desc
 
-	// Of one that follows a policy: also phase and reason, or state.
+	// About one that follows a policy: also phase and reason, or state.
 	phase, release, wave, waves, soak *prometheus.Desc
 }
 
@@ -129,7 +129,7 @@ func (m *Monitor) collectIndex(ix *index, gauge gauges) {
 	gauge(m.descs.behind, s.lag.Seconds())
 }
 
-// size is how much the index holds, and how far its watch of pods lags.
+// size is how many objects the index has, and how far its watch of pods lags.
 type size struct {
 	nodes, pods, sets int
 	lag               time.Duration
@@ -268,7 +268,7 @@ func (m *Monitor) collectRelease(key types.NamespacedName, k keptRelease, t *pla
 	gauge(d.soak, k.soak.Seconds(), key.Namespace, key.Name)
 }
 
-// setTally holds the counts of one DaemonSet.
+// setTally has the counts of one DaemonSet.
 type setTally struct {
 	totals                   plan.Totals
 	kept                     int // nodes that it keeps a verdict for

@@ -22,7 +22,7 @@ type mirror[T any] struct {
 	replace func(items []T, version uint64)
 	// confirm, if not nil, is called before a list is taken; an error rejects the list.
 	confirm func() error
-	// reached says that every event up to version was delivered.
+	// reached is called when every event up to version was delivered.
 	reached func(version uint64)
 
 	// longest is the longest pause before another try after a failure; zero: maxRelist.

@@ -36,13 +36,13 @@ type Monitor struct {
 	missing []string // permissions
 }
 
-// NewMonitor makes one for a single call of Run.
+// NewMonitor returns a Monitor for a single call of Run.
 func NewMonitor() *Monitor {
 	return &Monitor{counters: newCounters(), descs: newDescs(),
 		requests: requests{failing: map[string]failure{}, standings: map[*meter]*standing{}}, pending: "the API server"}
 }
 
-// follows takes the index and the channels that say which resources are in it.
+// follows takes the index and the channels that close when a resource is in it.
 func (m *Monitor) follows(ix *index, synced map[string]<-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -55,7 +55,7 @@ func (m *Monitor) elects(le *leaderelection.LeaderElector) {
 	m.elector = le
 }
 
-// begins records the engine of a term that begins.
+// begins records the engine of a new term.
 func (m *Monitor) begins(e *engine) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -90,8 +90,8 @@ func (m *Monitor) waitsFor(what string, err error) {
 	}
 }
 
-// Ready is nil when the engine does its work, or, while another one leads, could
-// do it at once. Otherwise the error says what is missing, one thing a line.
+// Ready returns nil if the engine does its work, or, while another one leads, could do it at once. Otherwise
+// the error says what is missing, one thing a line.
 func (m *Monitor) Ready() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -28,7 +28,7 @@ func (ix *index) touchForNode(old, new *plan.Node) {
 	}
 }
 
-// nodeChange is what has become of a node; nil: absent.
+// nodeChange is how a node has changed; nil: absent.
 type nodeChange struct {
 	name     string
 	old, new *plan.Node

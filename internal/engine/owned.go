@@ -16,7 +16,7 @@ import (
 type owned struct {
 	key types.NamespacedName
 	set *setEntry // nil while no such DaemonSet is known
-	// first holds the first pod of each node; the node's other pods follow by next.
+	// first has the first pod of each node; the node's other pods follow by next.
 	first map[string]*podEntry
 	// hashes counts the pods of each revision; hashEpoch changes when a revision appears or
 	// disappears.
@@ -36,7 +36,7 @@ type owned struct {
 	left map[string]plan.Moment
 	// unclaimed says that there may be a pod to adopt or to release.
 	unclaimed bool
-	// heeds holds the nodes for which any change matters: see heed.
+	// heeds is the set of nodes for which any change matters: see heed.
 	heeds map[string]struct{}
 	// selects is, for each set of labels that its pods have, how many have it and
 	// whether it is selected: there are few different ones.
@@ -120,8 +120,7 @@ func (o *owned) pods(see func(*podEntry)) {
 	}
 }
 
-// newestBeside returns the newest of the other pods on the pod's node; nil if there is
-// none.
+// newestBeside returns the newest of the other pods on the pod's node; nil if there is none.
 func (o *owned) newestBeside(e *podEntry) (newest *podEntry) {
 	for p := o.first[e.Node]; p != nil; p = p.next {
 		if p.UID != e.UID && (newest == nil || p.Created.After(newest.Created)) {

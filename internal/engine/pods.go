@@ -110,8 +110,8 @@ func (ix *index) upsertPod(e *podEntry) {
 	ix.putPod(e, 0, ix.order.hear())
 }
 
-// putPod takes a pod that is in a list of that version, or, with zero, in none. New facts about it
-// count as seen at the moment at.
+// putPod takes a pod that is in a list of that version, or, with zero, one that is not from a list. New facts
+// about it count as seen at the moment at.
 func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 	if _, gone := ix.buried[e.UID]; gone {
 		return

@@ -53,7 +53,8 @@ type releases struct {
 	// served says that the policies were listed; absent that the cluster does not have the kind or, if denied,
 	// does not let us read it; if neither is set, it is not known yet.
 	served, absent, denied bool
-	// under holds the DaemonSets in the middle of a release, by UID: any change of a node may matter to them.
+	// under is the set of DaemonSets in the middle of a release, by UID: any change of a node may matter to
+	// them.
 	under map[string]bool
 	// newestPolicy and newestRollout are the newest versions of their kinds that were seen, including deleted
 	// objects.
@@ -377,7 +378,7 @@ func (ix *index) pinned(ds *appsv1.DaemonSet, into map[string]bool) {
 	}
 }
 
-// guidance says which policy a DaemonSet follows.
+// guidance is which policy a DaemonSet follows.
 type guidance struct {
 	policy *policyEntry // nil: none that can be followed
 	// driven says that a policy is meant for the DaemonSet, and problem why it cannot be followed.
@@ -457,7 +458,7 @@ func (ix *index) attend(uid string, is bool) {
 	}
 }
 
-// nodeChanges returns their number.
+// nodeChanges returns the number of changes of nodes.
 func (ix *index) nodeChanges() uint64 {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()

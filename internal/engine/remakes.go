@@ -112,7 +112,7 @@ func (r *recorder) doNotLast(ds *appsv1.DaemonSet, v *plan.Verdict, of plan.Rema
 }
 
 // heed makes the DaemonSet look at the node after any change of it: things that plan.Placement does not read may
-// matter to whoever deletes its pods. A change since the decision counts.
+// matter to whatever deletes its pods. A change since the decision counts.
 func (ix *index) heed(owner, node string, since time.Time) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()

@@ -19,7 +19,7 @@ const forgetRetry = 2 * delivery.MaxRetry
 // retries holds the slots that have failed, by node name.
 type retries map[string][]retry
 
-// retry says when a failed slot may be retried, and what has failed.
+// retry is when a failed slot may be retried, and what has failed.
 type retry struct {
 	act   plan.Act
 	at    time.Time
@@ -190,7 +190,7 @@ func (t timers) Len() int           { return len(t) }
 func (t timers) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
 func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
 
-// Push and Pop serve package container/heap.
+// Push and Pop are for package container/heap.
 func (t *timers) Push(x any) { *t = append(*t, x.(timer)) }
 
 func (t *timers) Pop() any {

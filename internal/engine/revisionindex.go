@@ -43,12 +43,11 @@ func (ix *index) upsertRevision(e *revisionEntry) {
 	ix.putRevision(e, 0)
 }
 
-// putRevision takes a revision that is in a list of that version, or, with zero,
-// in none.
+// putRevision takes a revision that is in a list of that version, or, with zero, one that is not from a list.
 //
-// A new revision with an owner wakes no DaemonSet: this engine has made it, or somebody else has. It
-// is handled when the DaemonSet is next worked on, as Kubernetes' controller does. Beside another
-// controller, a release may be waiting for it, and it may arrive later than everything else that
+// A new revision with an owner wakes no DaemonSet: this engine has made it, or somebody else has. It is
+// handled when the DaemonSet is next worked on, as Kubernetes' controller does. Beside another controller, a
+// release may be waiting for it, and it may arrive later than everything else that shows the change.
 // shows the change.
 func (ix *index) putRevision(e *revisionEntry, list uint64) {
 	in := ix.revisions[e.Object.Namespace]

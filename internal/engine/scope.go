@@ -70,7 +70,7 @@ func namesForeign(ds *appsv1.DaemonSet) bool {
 	return false
 }
 
-// width says why all pods are watched.
+// width is why all pods are watched.
 type width string
 
 // The reasons.
@@ -82,14 +82,14 @@ const (
 	foundByRead width = "a read has found such a pod, which matters to a DaemonSet"
 )
 
-// scope says which pods the index is shown. The lock of the index guards it.
+// scope is which pods the index is shown. The lock of the index guards it.
 type scope struct {
 	asked bool // a narrow watch is asked for
 	shown bool // the last list that was taken was narrow
 	sets  int  // DaemonSets that name such a label
-	pods  int  // of DaemonSets, that have one
+	pods  int  // pods of DaemonSets that have one
 	found bool // see foundByRead; until a list of all pods is in
-	// doubts holds the pods that have left a narrow watch, by UID, and are not known to be gone.
+	// doubts has the pods that have left a narrow watch, by UID, and are not known to be gone.
 	doubts map[string]*podEntry
 	// waiting is the UIDs of DaemonSets that wait for a list of all pods.
 	waiting map[string]bool
@@ -108,7 +108,7 @@ func (s *scope) tell() {
 	}
 }
 
-// countSet and countPod keep the counts.
+// countSet and countPod maintain the counts.
 func (s *scope) countSet(e *setEntry, times int) {
 	if e.foreign {
 		s.sets += times

@@ -22,7 +22,7 @@ const (
 	awayPause = time.Second
 )
 
-// seats is those of an engine.
+// seats are the seats of an engine.
 type seats struct {
 	free chan struct{}
 
@@ -35,13 +35,13 @@ func newSeats(n int) *seats {
 	return &seats{free: make(chan struct{}, n), taken: map[*seat]struct{}{}, away: map[string]int{}}
 }
 
-// seat is that of one decision.
+// seat is the seat of one decision.
 type seat struct {
 	of        *seats
 	namespace string
 
 	mu      sync.Mutex
-	waiting int         // requests
+	waiting int         // requests that it waits for
 	timer   *time.Timer // gives the seat away
 	away    bool
 	since   time.Time // when it began, or had its last answer

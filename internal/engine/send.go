@@ -22,7 +22,7 @@ type sender struct {
 	*engine
 	w     *write
 	pod   *corev1.Pod // in the last answer; nil: none
-	whole *corev1.Pod // that a change rests on, as it was last read
+	whole *corev1.Pod // that a change is based on, as it was last read
 	asked time.Time   // when the last request was sent
 	cause error       // of the last request that should change something
 }

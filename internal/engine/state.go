@@ -29,7 +29,7 @@ type state struct {
 	looking sync.Mutex
 	ledger  plan.Ledger
 	set     *setEntry                  // that the ledger is for; nil: every node must be looked at
-	hash    string                     // the same of the revision
+	hash    string                     // the revision that the ledger is for
 	mold    func() (*view.Mold, error) // of the pods that set and hash ask for
 	now     time.Time                  // of the last decision
 	names   []string                   // reused memory
@@ -40,7 +40,7 @@ type state struct {
 	halted   int64         // the generation whose halt was announced
 	binder   string        // the error about who binds, as announced
 	past     *past         // nil: the history must be computed
-	// foreign holds the UIDs of pods whose template number says nothing about this DaemonSet: see readNewer.
+	// foreign is the set of UIDs of pods whose template number says nothing about this DaemonSet: see readNewer.
 	foreign     map[string]bool
 	course      course
 	following   following // of the ledger
@@ -58,10 +58,10 @@ type state struct {
 	timers  timers // when to look at the nodes of retries; some entries are outdated
 	backoff map[string]plan.Backoff
 	found   map[string]bool // UIDs of ended pods that were announced
-	// remakes holds, by node name, the pods that were created recently, all of the revision remadeOf.
+	// remakes has, by node name, the pods that were created recently, all of the revision remadeOf.
 	remakes  map[string]remade
 	remadeOf string
-	// reached holds the nodes that the last active release has begun to give its target, each with the writes that have
+	// reached has the nodes that the last active release has begun to give its target, each with the writes that have
 	// begun: the UIDs of the pods that are deleted or changed, or an empty one for a create.
 	reached   map[string][]string
 	reachedBy goal

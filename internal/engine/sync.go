@@ -100,8 +100,7 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 	e.apply.hold(id)
 	defer e.apply.release(id)
 	if set.spec.Halt == plan.SetDeleted {
-		// The garbage collector does the rest: it deletes the pods, or removes our owner
-		// reference from them.
+		// The garbage collector does the rest: it deletes the pods, or removes our owner reference from them.
 		e.apply.forget(id)
 		return nil
 	}

@@ -130,8 +130,8 @@ func (t *tenure) leftOpen(until time.Time, ended bool) {
 	}
 }
 
-// openUntil returns when no write of this tenure can take effect any more; without all, it leaves
-// out writes that this process cancelled.
+// openUntil returns when no write of this tenure can still take effect; without all, it leaves out writes
+// that this process cancelled.
 func (t *tenure) openUntil(all bool) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -24,7 +24,7 @@ const (
 type trial struct {
 	passed bool
 	failed int // creates since one succeeded
-	// untried holds the nodes whose creates are not handed over yet; refused those that wait
+	// untried is the set of nodes whose creates are not handed over yet; refused has those that wait
 	// together, with what was refused.
 	untried map[string]struct{}
 	refused map[string]string

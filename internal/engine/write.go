@@ -128,8 +128,8 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 		// loop.
 		s.failed(w.node(), w.act(), delivery.StalePace(), now, w.blame(err))
 	case delivery.Terminating:
-		// Nothing can be created here any more, and nobody needs to be told: the DaemonSet is
-		// deleted with its namespace.
+		// Nothing can be created here anymore, and nobody needs to be told: the DaemonSet is deleted with its
+		// namespace.
 		s.putOff(w.node(), w.act(), now.Add(delivery.MaxRetry), w.blame(err))
 	}
 }

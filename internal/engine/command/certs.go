@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// certs are the files of a TLS server, read again when they have changed. While
-// they cannot be read, or do not fit together, what was read last stays.
+// certs are the files of a TLS server, which are read again when they change. While
+// they cannot be read, or do not match, the last good content stays in use.
 type certs struct {
 	cert, key, ca string
 	log           *slog.Logger
 
 	mu     sync.Mutex
-	as     []fileState // of the files when they were last looked at
+	as     []fileState // state of the files when they were last checked
 	config *tls.Config
 }
 
-// fileState tells one content of a file from another.
+// fileState distinguishes one content of a file from another.
 type fileState struct {
 	size     int64
 	modified time.Time
@@ -44,7 +44,7 @@ func (s *settings) tls(log *slog.Logger) (*tls.Config, error) {
 	}}, nil
 }
 
-// current returns the configuration by the files as they are.
+// current returns the configuration for the current files.
 func (c *certs) current() *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,7 +62,7 @@ func (c *certs) current() *tls.Config {
 	return c.config
 }
 
-// states is that of each file; zero for one that is not there.
+// states returns the state of each file; zero for one that does not exist.
 func (c *certs) states() (all []fileState) {
 	for _, name := range []string{c.cert, c.key, c.ca} {
 		var s fileState
@@ -91,7 +91,7 @@ func (c *certs) read() (*tls.Config, error) {
 	if !config.ClientCAs.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("--client-ca-file %s holds no certificate", c.ca)
 	}
-	// Probes of a kubelet have no certificate: protect asks where one is needed.
+	// A kubelet's probes have no certificate: protect asks for one where it is needed.
 	config.ClientAuth = tls.VerifyClientCertIfGiven
 	return config, nil
 }

@@ -15,7 +15,7 @@ import (
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
-// NewCheck returns the command that says whether an engine works.
+// NewCheck returns the command that checks whether an engine works.
 func NewCheck(connect Connect) *cobra.Command {
 	kubeconfig, timeout := "", time.Minute
 	cmd := &cobra.Command{
@@ -76,8 +76,8 @@ func leads(ctx context.Context, leases coordinationv1.LeaseInterface, out io.Wri
 	return err
 }
 
-// outOfTime reports whether the time is as good as over. A client whose request would not get its turn before the
-// deadline does not wait for it, and its error says nothing of the server.
+// outOfTime reports whether the deadline is so close that it counts as passed. A client whose request would not
+// get its turn before the deadline does not wait for it, and its error says nothing about the server.
 func outOfTime(ctx context.Context, every time.Duration) bool {
 	deadline, is := ctx.Deadline()
 	return is && time.Until(deadline) < every

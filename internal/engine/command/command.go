@@ -1,6 +1,5 @@
-// Package command is the command line of the DaemonSet engine alone. The
-// everynode binary has it as `everynode controller`; everynode-controller is
-// nothing else.
+// Package command is the command line of the DaemonSet engine alone. The everynode
+// binary has it as `everynode controller`; everynode-controller has nothing else.
 package command
 
 import (
@@ -65,7 +64,7 @@ restarts, in either direction.`,
 	return cmd
 }
 
-// run serves and works until ctx ends.
+// run serves the endpoints and runs the engine until ctx ends.
 func (s settings) run(ctx context.Context, stderr io.Writer) error {
 	if err := s.check(); err != nil {
 		return err
@@ -76,7 +75,7 @@ func (s settings) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	log := s.logger(stderr)
-	klog.SetSlogLogger(log) // what client-go says without a logger of ours
+	klog.SetSlogLogger(log) // for what client-go logs without a logger of ours
 	monitor := engine.NewMonitor()
 	endpoints, err := s.listen(ctx, client, monitor, log)
 	if err != nil {
@@ -88,13 +87,12 @@ func (s settings) run(ctx context.Context, stderr io.Writer) error {
 			AllowNewerServer: s.AllowNewerServer, Assist: s.Mode == assists, Alone: s.Mode == inCharge && !s.AllowOtherController, Monitor: monitor, Log: log})
 	})
 	if err != nil && s.LogFormat == "json" {
-		log.Error("stopped", "err", err) // the command prints it, but not as JSON
+		log.Error("stopped", "err", err) // the command prints the error, too, but not as JSON
 	}
 	return err
 }
 
-// logger writes to stderr. The levels of slog are those of client-go's
-// verbosity, negated.
+// logger logs to stderr. The levels of slog are client-go's verbosity levels, negated.
 func (s settings) logger(stderr io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: slog.Level(-s.Verbosity)}
 	if s.LogFormat == "json" {

@@ -18,23 +18,24 @@ import (
 	"everynode/internal/why"
 )
 
-// ErrWouldMove is what the handover command ends with while another controller would move pods.
+// ErrWouldMove is the error of the handover command if another controller would move pods.
 var ErrWouldMove = errors.New("pods would move under Kubernetes' controller; end the releases first (everynode rollout plain, abort, or a revert of the template), " +
 	"revert the edits that the guard holds or allow them, and check again")
 
-// ErrWouldUpdate is the same where pods would move once a manifest is applied, because nothing makes it OnDelete any more.
+// ErrWouldUpdate is its error if pods would move once a manifest is applied, because nothing makes that manifest OnDelete
+// anymore.
 var ErrWouldUpdate = errors.New("outdated pods would go, all of them when a manifest with RollingUpdate is applied next, because nothing makes it OnDelete any more; " +
 	"finish the releases, revert their templates, or write updateStrategy.type: OnDelete into the manifests and remove everynode without this check (helm uninstall --no-hooks)")
 
-// Connect finds the cluster of a kubeconfig; of none, the one that is meant where the program runs.
+// Connect finds the cluster of a kubeconfig; without a kubeconfig, the default one for the program's environment.
 type Connect func(kubeconfig string) (*rest.Config, error)
 
-// InCluster returns the cluster of the pod that this runs in, without a kubeconfig.
+// InCluster returns the cluster of the pod that this process runs in; it takes no kubeconfig.
 func InCluster(kubeconfig string) (*rest.Config, error) {
 	return settings{Kubeconfig: kubeconfig}.client()
 }
 
-// NewHandover returns the command that says what a controller without waves would do.
+// NewHandover returns the command that prints what a controller without waves would do.
 func NewHandover(connect Connect) *cobra.Command {
 	check, mutation, kubeconfig, namespace, output := false, false, "", "", ""
 	cmd := &cobra.Command{
@@ -93,7 +94,7 @@ func handover(ctx context.Context, config *rest.Config, out io.Writer, namespace
 	return notYet(all)
 }
 
-// notYet is why the engine should not go yet; nil: it may.
+// notYet returns why the engine should not be removed yet; nil: it may be.
 func notYet(all []why.Handover) error {
 	var err error
 	for i := range all {

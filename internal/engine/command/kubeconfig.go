@@ -8,9 +8,9 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// fromKubeconfig returns the connection that a kubeconfig describes. Whatever keeps
-// it from being one is said in terms of the file: what is left to client-go ends
-// in advice about environment variables that do not matter here.
+// fromKubeconfig returns the connection that a kubeconfig describes. Its errors are
+// about the file: client-go's own end in advice about environment variables that do not
+// matter here.
 func fromKubeconfig(file string) (*rest.Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -8,18 +8,18 @@ import (
 	"everynode/internal/memory"
 )
 
-// gcPercent lets the heap grow threefold between two collections. The index is
-// small and what an event allocates is dropped at once, so this costs some tens
-// of megabytes.
+// gcPercent lets the heap grow threefold between two collections. The index is small
+// and what an event allocates is dropped at once, so this costs a few tens of
+// megabytes.
 const gcPercent = 200
 
-// limitPercent is how much of the memory that the process may have the Go runtime
-// tries to keep to: what is not its own, such as thread stacks, needs the rest.
+// limitPercent is how much of the available memory the Go runtime tries to stay within.
+// Memory that it does not manage, such as thread stacks, needs the rest.
 const limitPercent = 90
 
-// tuneMemory lets the heap grow freely where there is room, and has it collected
-// in time where the cgroup sets a limit. GOGC and GOMEMLIMIT win. It returns the
-// limit; zero: there is none that it has set.
+// tuneMemory lets the heap grow freely if there is room, and has it collected in time
+// if the cgroup sets a limit. GOGC and GOMEMLIMIT take precedence. It returns the
+// limit; zero: it has set none.
 func tuneMemory(root fs.FS, getenv func(string) string) (limit int64) {
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)

@@ -18,25 +18,25 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Who asks for metrics over a network shows a token, and the API server says
+// A client that asks for metrics over a network sends a token, and the API server says
 // whose it is and whether that user may get the path: a TokenReview and a
-// SubjectAccessReview, as for Kubernetes' own parts. k8s.io/apiserver has this as
-// a library, which brings 250 packages (CEL, gRPC, tracing) into a binary that has
+// SubjectAccessReview, as for Kubernetes' own components. k8s.io/apiserver has this as
+// a library, which would bring 250 packages (CEL, gRPC, tracing) into a binary that has
 // none of them.
 
 const (
-	// reviewTime is how long the API server may take to say who asks.
+	// reviewTime is how long the API server may take to answer.
 	reviewTime = 10 * time.Second
-	// verdictTime is how long its answer is believed, yes and no alike.
+	// verdictTime is how long its answer is cached, positive or negative.
 	verdictTime = 10 * time.Second
-	// maxVerdicts bounds what strangers with made-up tokens can fill.
+	// maxVerdicts limits the memory that strangers with made-up tokens can fill.
 	maxVerdicts = 1000
-	// reviewQPS bounds what they can make this process ask.
+	// reviewQPS limits the requests that they can cause.
 	reviewQPS   = 5
 	reviewBurst = 20
 )
 
-// reviews asks the API server who may read what is served here.
+// reviews asks the API server which users may read what is served here.
 type reviews struct {
 	client kubernetes.Interface
 	log    *slog.Logger
@@ -46,7 +46,7 @@ type reviews struct {
 	known map[question]verdict
 }
 
-// question is who wants what. The token itself is not kept.
+// question is a token and a path. The token itself is not kept.
 type question struct {
 	token [sha256.Size]byte
 	path  string
@@ -57,7 +57,7 @@ type verdict struct {
 	until   time.Time
 }
 
-// refusal is why a request is not answered, as the one who asks may know it.
+// refusal is why a request is refused, in words that the client may see.
 type refusal struct {
 	status int
 	text   string
@@ -75,7 +75,7 @@ func newReviews(config *rest.Config, log *slog.Logger) (*reviews, error) {
 	return &reviews{client: client, log: log, now: time.Now, known: map[question]verdict{}}, nil
 }
 
-// protect lets those through of whom the API server says that they may get the path.
+// protect lets a request through if the API server says that its user may get the path.
 func (r *reviews) protect(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
@@ -98,8 +98,8 @@ func (r *reviews) protect(inner http.Handler) http.Handler {
 	})
 }
 
-// ask is nil if the token's user may get the path, and a *refusal if not. Any
-// other error says that nobody knows, and is not remembered.
+// ask returns nil if the token's user may get the path, and a *refusal if not. Any
+// other error means that there was no answer, and is not remembered.
 func (r *reviews) ask(ctx context.Context, token, path string) error {
 	q := question{sha256.Sum256([]byte(token)), path}
 	if v, ok := r.recall(q); ok {

@@ -23,8 +23,8 @@ import (
 // noServing is the address that switches the endpoints off.
 const noServing = "0"
 
-// checkServing refuses what would show more than was asked for: nothing goes
-// over a network in the clear, and what profiles tell goes to known clients.
+// checkServing refuses settings that would expose more than intended: nothing goes over
+// a network unencrypted, and profiles go to known clients only.
 func (s *settings) checkServing() error {
 	if s.MetricsBindAddress == noServing {
 		if s.Profiling {
@@ -58,12 +58,12 @@ type endpoints struct {
 const (
 	// stopTime is how long requests may take that are under way at the end.
 	stopTime = 2 * time.Second
-	// scrapeTime is how long metrics may take: a scrape that nobody reads holds
-	// one of four places.
+	// scrapeTime is how long a scrape may take: one that its client does not read
+	// occupies one of four slots.
 	scrapeTime = 10 * time.Second
 )
 
-// listen opens the address; nil when there is to be none.
+// listen opens the address; nil if nothing is to be served.
 func (s *settings) listen(ctx context.Context, client *rest.Config, m *engine.Monitor, log *slog.Logger) (*endpoints, error) {
 	if s.MetricsBindAddress == noServing {
 		return nil, nil
@@ -107,7 +107,7 @@ func (e *endpoints) during(ctx context.Context, work func(context.Context) error
 	return errors.Join(err, e.stop(ctx), <-served)
 }
 
-// serve answers until stop.
+// serve serves until stop is called.
 func (e *endpoints) serve() error {
 	if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving health and metrics: %w", err)
@@ -115,7 +115,7 @@ func (e *endpoints) serve() error {
 	return nil
 }
 
-// stop ends serve. A request that takes too long is cut.
+// stop ends serve. A request that takes too long is cut off.
 func (e *endpoints) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
@@ -125,7 +125,7 @@ func (e *endpoints) stop(ctx context.Context) error {
 	return e.server.Close()
 }
 
-// handler returns what the paths lead to. Probes are for everybody.
+// handler routes the paths. Probes are open to everybody.
 func (s *settings) handler(m *engine.Monitor, protect protection, log *slog.Logger) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
@@ -162,12 +162,13 @@ func tell(wrong func() error) http.Handler {
 	})
 }
 
-// protection lets through who may see more than whether the engine is well.
+// protection restricts a handler to clients that may see more than whether the engine
+// is healthy.
 type protection func(http.Handler) http.Handler
 
-// protection returns a client certificate where there is a CA for them, and else a
-// token, where this is served over TLS. In the clear it is served on loopback
-// only, to every local process.
+// protection returns a check for a client certificate if there is a CA for them,
+// otherwise for a token, if this is served over TLS. Without TLS it is served only on
+// loopback, to every local process.
 func (s *settings) protection(client *rest.Config, log *slog.Logger) (protection, error) {
 	switch {
 	case s.ClientCAFile != "":
@@ -182,7 +183,7 @@ func (s *settings) protection(client *rest.Config, log *slog.Logger) (protection
 	return func(inner http.Handler) http.Handler { return inner }, nil
 }
 
-// withCertificate asks for a client certificate. TLS has verified it.
+// withCertificate requires a client certificate, which TLS has verified.
 func withCertificate(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {

@@ -12,13 +12,13 @@ import (
 	"everynode/internal/view"
 )
 
-// What a configuration file says of itself.
+// The kind and version that a configuration file must have.
 const (
 	configVersion = "everynode.io/v1alpha1"
 	configKind    = "ControllerConfiguration"
 )
 
-// BindByUsage says what the flag --bind-by is for, wherever there is one.
+// BindByUsage is the help text of the flag --bind-by, wherever it exists.
 const BindByUsage = `who binds pods to nodes: the "engine" if the template alone decides their place, or always the "scheduler", as upstream; a DaemonSet's annotation everynode.io/bind-by wins`
 
 // The modes.
@@ -27,8 +27,8 @@ const (
 	assists  = "assist"
 )
 
-// settings are what flags and the configuration file set. The names in the file
-// are those of the flags in camel case.
+// settings are set by flags and by the configuration file. The names in the file are
+// those of the flags in camel case.
 type settings struct {
 	Mode                 string  `json:"mode"`
 	Kubeconfig           string  `json:"kubeconfig"`
@@ -50,7 +50,7 @@ func defaults() settings {
 	return settings{Mode: inCharge, LeaderElect: true, BindBy: string(view.ByEngine), LogFormat: "text", MetricsBindAddress: "127.0.0.1:10261"}
 }
 
-// bind adds the flags. What is set already is their default.
+// bind adds the flags. Current values are their defaults.
 func (s *settings) bind(f *pflag.FlagSet) {
 	f.StringVar(&s.Mode, "mode", s.Mode, `"engine": this is the DaemonSet controller of the cluster; "assist": another one is, and this deletes the outdated pods of OnDelete DaemonSets that follow a policy, in its waves`)
 	f.StringVar(&s.Kubeconfig, "kubeconfig", s.Kubeconfig, "kubeconfig of the cluster; without it, the service account of the pod it runs in")
@@ -68,7 +68,7 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.BoolVar(&s.Profiling, "profiling", s.Profiling, "serve /debug/pprof as well")
 }
 
-// load reads a configuration file. Flags that were given win over it.
+// load reads a configuration file. Flags on the command line take precedence.
 func (s *settings) load(file string, given *pflag.FlagSet) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -90,8 +90,8 @@ func (s *settings) load(file string, given *pflag.FlagSet) error {
 	return errors.Join(wrong...)
 }
 
-// parseConfig reads the text of a configuration file. A field that it does not
-// know, or that is there twice, is an error that names it.
+// parseConfig parses a configuration file. A field that is unknown, or that appears
+// twice, is an error that names it.
 func parseConfig(text []byte) (settings, error) {
 	doc := struct {
 		metav1.TypeMeta `json:",inline"`
@@ -107,7 +107,7 @@ func parseConfig(text []byte) (settings, error) {
 	return doc.settings, errors.Join(strict...)
 }
 
-// check says which settings cannot be.
+// check returns an error for invalid settings.
 func (s *settings) check() error {
 	_, err := view.ParseBinder(s.BindBy)
 	switch {
