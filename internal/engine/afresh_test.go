@@ -13,10 +13,10 @@ import (
 	"everynode/internal/plan"
 )
 
-// What ends a wait other than its time: an edit, and another machine.
+// What ends a wait before its time: an edit, or another machine under the same name.
 
-// refusals of a create, each of which is remembered elsewhere: with the slot, with the
-// slots that wait together, and with the DaemonSet.
+// ofCreates returns refusals of a create, each of which is remembered in a different
+// place: with the slot, with the slots that wait together, and with the DaemonSet.
 func ofCreates() map[string]error {
 	return map[string]error{
 		"denied":         forbidden("p", "admission webhook denied the request"),
@@ -26,7 +26,7 @@ func ofCreates() map[string]error {
 	}
 }
 
-// An edit of the DaemonSet may be what ends the trouble: its pods are created at once, as
+// An edit of the DaemonSet may end the trouble. So its pods are created at once, as
 // Kubernetes' controller does, however long they have been refused.
 func TestEditEndsWaits(t *testing.T) {
 	for name, refusal := range ofCreates() {
@@ -52,7 +52,7 @@ func TestEditEndsWaits(t *testing.T) {
 	}
 }
 
-// The same where it is not the template that is edited.
+// The same for an edit that does not change the template.
 func TestAnyEditEndsWaits(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -72,7 +72,7 @@ func TestAnyEditEndsWaits(t *testing.T) {
 	})
 }
 
-// Another machine under the name of one whose pods were refused begins afresh.
+// Another machine under the name of one whose pods were refused starts without waits.
 func TestAnotherNodeOfTheNameBeginsAfresh(t *testing.T) {
 	for _, nodes := range []int{3, 40} {
 		inCluster(t, func(c *cluster) {
@@ -126,7 +126,8 @@ func TestRenewed(t *testing.T) {
 	}
 }
 
-// An edit has few nodes tried until a create succeeds, where creates were refused before.
+// After an edit, if creates were refused before, only a few nodes are tried until a
+// create succeeds.
 func TestEditsAllTheTimeTryFewNodes(t *testing.T) {
 	s, now := newState(identity{}), time.Now()
 	s.afresh(1)

@@ -12,14 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// template returns the number that the API server gives a DaemonSet's template.
+// template sets the number that the API server gives a DaemonSet's template.
 func template(number string) func(*appsv1.DaemonSet) {
 	return func(ds *appsv1.DaemonSet) {
 		ds.Annotations = map[string]string{appsv1.DeprecatedTemplateGeneration: number}
 	}
 }
 
-// madeFrom turns a pod into one that another controller has made.
+// madeFrom turns a pod into one that another controller has created.
 func madeFrom(number, image string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.Labels[extensionsv1beta1.DaemonSetTemplateGenerationKey] = number
@@ -28,8 +28,8 @@ func madeFrom(number, image string) func(*corev1.Pod) {
 	}
 }
 
-// A pod of a template that the watch has not shown yet is not an outdated pod. The
-// engine reads the DaemonSet, and goes on with the newer template (I13).
+// A pod of a template that the watch has not shown yet is not outdated. The engine
+// reads the DaemonSet, and continues with the newer template (I13).
 func TestPodsAheadOfTheWatch(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -70,9 +70,9 @@ func TestPodsAheadOfTheWatch(t *testing.T) {
 	})
 }
 
-// A number that the DaemonSet has not reached says nothing of a pod that has it
-// from another life: one live read shows that, and then the pod is replaced
-// like any outdated one.
+// A number that the DaemonSet has not reached means nothing on a pod of an earlier
+// DaemonSet. One live read shows that, and then the pod is replaced like any outdated
+// one.
 func TestPodsOfAnotherLife(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -98,9 +98,9 @@ func TestPodsOfAnotherLife(t *testing.T) {
 	})
 }
 
-// Pods of a template that has no number of its own, such as one that was gone
-// back to, look outdated to who has not seen that. The server is asked before
-// they are deleted.
+// Pods of a template without a number of its own, such as one that was restored by a
+// rollback, look outdated to an engine that has not seen the rollback. So it asks the
+// server before it deletes them.
 func TestOutdatedIsConfirmed(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -130,11 +130,11 @@ func TestOutdatedIsConfirmed(t *testing.T) {
 	})
 }
 
-// Two that disagree on the template cannot make two pods, since the name says
-// nothing of it. With surge two are what is asked for.
+// Two engines that disagree on the template cannot create two pods, because the name
+// does not depend on it. With surge two pods are what is wanted.
 func TestNameTellsRevisionsApartOnlyWithSurge(t *testing.T) {
 	inCluster(t, func(c *cluster) {
-		c.lingers = 0 // else the old pod has the name still
+		c.lingers = 0 // otherwise the old pod still has the name
 		c.addNodes(1)
 		c.addSet()
 		c.start()
@@ -160,8 +160,8 @@ func TestNameTellsRevisionsApartOnlyWithSurge(t *testing.T) {
 	})
 }
 
-// What another has made under the name does not count as a second pod, but as one
-// to be updated.
+// A pod that another engine has created under the name does not count as a second pod,
+// but as one to be updated.
 func TestPodOfAnotherTemplateIsTaken(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)

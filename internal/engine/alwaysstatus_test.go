@@ -8,14 +8,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// The status is written, and true, whatever else is refused; and when it is refused
-// no more, what was left undone is done.
+// The status is written, and true, whatever else is refused; and once nothing is
+// refused, everything that was left undone is done.
 func TestStatusIsWrittenWhateverFails(t *testing.T) {
 	for name, tc := range map[string]struct {
 		refused webhook
 		change  func(*cluster)
-		// updated is how many pods are of the present template meanwhile, and
-		// observed says that the new generation counts as acted upon.
+		// updated is how many pods are of the current template meanwhile, and observed
+		// means that the new generation counts as acted on.
 		updated  int32
 		observed bool
 	}{
@@ -65,8 +65,8 @@ func TestStatusIsWrittenWhateverFails(t *testing.T) {
 	}
 }
 
-// Time alone makes a pod available: so the status says also while the history
-// cannot be put in order.
+// A pod may become available by time alone: the status shows it, even while the history
+// cannot be updated.
 func TestStatusFollowsTimeWhileSomethingFails(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -89,8 +89,8 @@ func TestStatusFollowsTimeWhileSomethingFails(t *testing.T) {
 	})
 }
 
-// Nothing is written to a DaemonSet that has been marked as deleted, although the
-// watch has not said so: its pods may be on their way to another.
+// Nothing is written to a DaemonSet that is marked as deleted, even if the watch has
+// not shown that: its pods may be on their way to another DaemonSet.
 func TestNoStatusForADeletedSet(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)

@@ -15,7 +15,7 @@ import (
 	"everynode/internal/view"
 )
 
-// padded fills what Kubernetes allows of annotations.
+// padded fills the annotations up to the limit of Kubernetes.
 func padded(ds *appsv1.DaemonSet) {
 	if ds.Annotations == nil {
 		ds.Annotations = map[string]string{}
@@ -23,8 +23,8 @@ func padded(ds *appsv1.DaemonSet) {
 	ds.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = strings.Repeat("x", 250<<10)
 }
 
-// What is not kept is not lost either: it is in the DaemonSet after its status was
-// written, and in the revision, as with Kubernetes' controller.
+// What the index does not keep is not lost: it is in the DaemonSet after its status was written, and in the
+// revision, as with Kubernetes' controller.
 func TestLargeAnnotationsStay(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -50,8 +50,8 @@ func TestLargeAnnotationsStay(t *testing.T) {
 	})
 }
 
-// A template that changes while its annotations are read again gets a revision of its own,
-// and the one before gets none of its annotations.
+// A template that changes while its annotations are read again gets its own revision, and the revision before
+// gets none of its annotations.
 func TestLargeAnnotationsOfANewerTemplate(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)
@@ -85,8 +85,8 @@ func TestLargeAnnotationsOfANewerTemplate(t *testing.T) {
 	})
 }
 
-// Of annotations that are too large only those that are read stay, and no more of them
-// than can be meant.
+// If annotations are too large, only those that the engine reads are kept, each cut to the length of the
+// longest valid value.
 func TestTrimAnnotations(t *testing.T) {
 	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
 		view.BindByAnnotation: "scheduler", appsv1.DeprecatedTemplateGeneration: "7", "note": "short"}}}
@@ -115,8 +115,8 @@ func TestTrimAnnotations(t *testing.T) {
 	}
 }
 
-// What one DaemonSet as large as Kubernetes allows makes the engine keep, with a revision that is
-// as large: the template once, because pods are made from it, and little else.
+// What one DaemonSet as large as Kubernetes allows, with an equally large revision, makes the engine keep:
+// the template once, because pods are created from it, and little else.
 func TestLargeDaemonSetsAreKeptOnce(t *testing.T) {
 	const sets, template, most = 20, 1 << 20, 1<<20 + 64<<10 // bytes
 	var kept []any

@@ -17,8 +17,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// bench is an applier whose writes take a second, or as long as told, and fare as
-// told.
+// bench is an applier whose writes take a second, or as long as the test says, and end
+// as it says.
 type bench struct {
 	*applier
 	mu     sync.Mutex
@@ -66,7 +66,7 @@ func (b *bench) end() {
 	b.stop()
 }
 
-// submit is a decision that wants these writes, one for each node.
+// submit submits a decision that wants these writes, one for each node.
 func (b *bench) submit(key identity, writes []*write) {
 	b.hold(key)
 	for _, w := range writes {
@@ -88,7 +88,7 @@ func creates(set string, n int) []*write {
 	return out
 }
 
-// The window opens twofold with each round of successes, up to its bound.
+// The window doubles with each round of successes, up to its limit.
 func TestWindowDoubles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(0)
@@ -132,7 +132,7 @@ func TestWindowIsShared(t *testing.T) {
 	})
 }
 
-// What is critical comes first, and the rest is not starved.
+// Critical writes come first, and the others are not starved.
 func TestCriticalComesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(0)
@@ -152,7 +152,7 @@ func TestCriticalComesFirst(t *testing.T) {
 		b.takes = func(*write) time.Duration { return 200 * time.Millisecond }
 		b.submit(key("plain"), with(creates("plain", 500), &appsv1.DaemonSet{}))
 		b.submit(system, with(creates("critical", 500), critical))
-		time.Sleep(900 * time.Millisecond) // the windows open
+		time.Sleep(900 * time.Millisecond) // so that the windows open
 		opening := len(b.soFar())
 		time.Sleep(800 * time.Millisecond)
 		started := b.soFar()[opening:]
@@ -194,8 +194,8 @@ func TestTroubleShrinksTheWindow(t *testing.T) {
 	})
 }
 
-// What has not started can be taken back; what has is reported until it ends,
-// and is not doubled.
+// A write that has not started can be withdrawn; one that has is reported until it
+// ends, and is not repeated.
 func TestWithdrawAndUnderway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(0)

@@ -22,12 +22,12 @@ import (
 	"everynode/internal/view"
 )
 
-// Two waves for the DaemonSets of a namespace: the other controller of these tests must not see that one is meant.
+// Two waves, for the DaemonSets of a namespace: in these tests the other controller must not see that one of them is selected.
 const twoWaves = `{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "first", "nodes": 1, "approval": true}, {"name": "all", "nodes": "100%"}]}`
 
-// builtIn returns the DaemonSet controller of the cluster: an engine in charge, for which the server does not have our
-// kinds. With OnDelete it does what Kubernetes' controller does: it makes, repairs and removes pods, keeps the
-// revisions, and writes the status.
+// builtIn returns the DaemonSet controller of the cluster: an engine that is in charge, and for which the server does not have
+// our kinds. With OnDelete it does what Kubernetes' controller does: it creates, repairs and removes pods, keeps the revisions,
+// and writes the status.
 func (c *cluster) builtIn() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -48,14 +48,14 @@ func (c *cluster) builtIn() (stop func()) {
 
 func assists(cfg *Config) { cfg.Assist = true }
 
-// beside is what goes on beside an engine that assists: stop ends the other controller, and deletes counts the pods that the engine has
-// deleted.
+// beside is the surroundings of an engine that assists: stop ends the other controller, and deletes counts the pods that the
+// engine has deleted.
 type beside struct {
 	stop    func()
 	deletes atomic.Int64
 }
 
-// assists is an engine whose deletes are counted.
+// assists configures an engine whose deletes are counted.
 func (b *beside) assists(cfg *Config) {
 	cfg.Assist = true
 	cfg.Client.Transport = counting(cfg.Client.Transport, &b.deletes)
@@ -82,7 +82,8 @@ func onDelete(ds *appsv1.DaemonSet) {
 	ds.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
 }
 
-// assisted is a cluster whose own controller has the pods of a DaemonSet, and an engine that lets its releases go in waves.
+// assisted runs a test on a cluster whose own controller manages the pods of a DaemonSet, with an engine that lets its releases
+// go in waves.
 func assisted(t *testing.T, nodes int, spec string, test func(c *cluster, b *beside)) {
 	t.Helper()
 	inCluster(t, func(c *cluster) {
@@ -100,7 +101,7 @@ func assisted(t *testing.T, nodes int, spec string, test func(c *cluster, b *bes
 	})
 }
 
-// inOrder returns the nodes as a release reaches them while all are well.
+// inOrder returns the nodes in the order in which a release reaches them while all are well.
 func (c *cluster) inOrder() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,7 +113,7 @@ func (c *cluster) inOrder() []string {
 	return rollout.NewLayout(&p, string(c.objects["daemonsets"]["default/agent"].(*appsv1.DaemonSet).UID), nodes).Order
 }
 
-// A release beside another controller goes in waves, by deletes alone.
+// A release beside another controller goes in waves, only by deletes.
 func TestAssistGoesInWaves(t *testing.T) {
 	assisted(t, 4, twoWaves, func(c *cluster, b *beside) {
 		c.watchBudget(4, 1)
@@ -135,8 +136,8 @@ func TestAssistGoesInWaves(t *testing.T) {
 	})
 }
 
-// Whoever has a DaemonSet follow a policy while the other controller does not run must hear of it: of a DaemonSet that has never had a
-// pod, and of one whose template has changed since. Once that controller is back all goes on by itself.
+// People who make a DaemonSet follow a policy while the other controller does not run must be told: for a DaemonSet that has
+// never had a pod, and for one whose template has changed since. Once that controller is back everything goes on by itself.
 func TestAssistTellsThatNobodyTakesNotice(t *testing.T) {
 	told := func(c *cluster, when string) {
 		c.t.Helper()
@@ -219,8 +220,8 @@ func TestAssistTellsThatNobodyTakesNotice(t *testing.T) {
 	})
 }
 
-// A pod of an abandoned version that breaks after the order was worked out holds all that the budget has. It goes first then: without that
-// nothing else could.
+// A pod of an abandoned version that breaks after the order was computed uses up the whole budget. It then goes first, because
+// otherwise nothing could.
 func TestAssistMendsFirst(t *testing.T) {
 	assisted(t, 4, twoWaves, func(c *cluster, _ *beside) {
 		order := c.inOrder()
@@ -245,8 +246,8 @@ func TestAssistMendsFirst(t *testing.T) {
 	})
 }
 
-// Nothing goes before the other controller has observed the template: what comes then would be of the old one. What the release
-// waits for is told, and it goes on by itself.
+// Nothing goes before the other controller has observed the template, because the next pod would be of the old one. What the
+// release waits for is reported, and it continues by itself.
 func TestAssistWaitsForNotice(t *testing.T) {
 	assisted(t, 3, twoWaves, func(c *cluster, b *beside) {
 		b.stop()
@@ -269,8 +270,8 @@ func TestAssistWaitsForNotice(t *testing.T) {
 	})
 }
 
-// The revision of a template may be seen later than the status that says it is there: watches do not wait for each other. The release
-// goes on when it is seen.
+// The watches may show the revision of a template later than the status that says that it exists: watches do not wait for each
+// other. The release continues when the revision is seen.
 func TestAssistHearsOfTheRevisionLast(t *testing.T) {
 	assisted(t, 3, twoWaves, func(c *cluster, _ *beside) {
 		c.stall("controllerrevisions", true)
@@ -283,7 +284,8 @@ func TestAssistHearsOfTheRevisionLast(t *testing.T) {
 	})
 }
 
-// What others give the new version out of turn is counted and shown. An abort takes nothing back; a revert does, without waves.
+// Nodes that get the new version out of turn from others are counted and shown. An abort takes nothing back; a revert does,
+// without waves.
 func TestAssistCountsWhatIsOutOfTurn(t *testing.T) {
 	assisted(t, 4, twoWaves, func(c *cluster, b *beside) {
 		c.editSet(image("agent:2"))
@@ -306,7 +308,8 @@ func TestAssistCountsWhatIsOutOfTurn(t *testing.T) {
 	})
 }
 
-// The policy goes in the middle of a release: nothing more does, whoever leads, and it goes on when the policy is back.
+// The policy is deleted in the middle of a release: nothing more goes, whoever leads, and the release continues when the policy
+// is back.
 func TestAssistWithoutItsPolicy(t *testing.T) {
 	assisted(t, 4, twoWaves, func(c *cluster, b *beside) {
 		c.editSet(image("agent:2"))
@@ -325,8 +328,8 @@ func TestAssistWithoutItsPolicy(t *testing.T) {
 	})
 }
 
-// With RollingUpdate the other controller replaces outdated pods, in a release, in a revert, and at rest; this one does not, and tells what
-// to type. What is everywhere then counts as good.
+// With RollingUpdate the other controller replaces outdated pods, in a release, in a revert, and at rest; this engine does not,
+// and says what to type. A version that is everywhere then counts as good.
 func TestAssistLeavesRollingUpdateAlone(t *testing.T) {
 	rollingUpdate := func(ds *appsv1.DaemonSet) { ds.Spec.UpdateStrategy.Type = appsv1.RollingUpdateDaemonSetStrategyType }
 	assisted(t, 4, twoWaves, func(c *cluster, b *beside) {
@@ -353,7 +356,7 @@ func TestAssistLeavesRollingUpdateAlone(t *testing.T) {
 		c.delete(view.PolicyResource, "waves", "")
 		c.run(time.Minute)
 		c.editSet(rollingUpdate)
-		c.run(10 * time.Millisecond) // both have seen it, and the other one has begun
+		c.run(10 * time.Millisecond) // both have seen it, and the other controller has begun
 		c.editSet(image("agent:2"))
 		c.run(5 * time.Minute)
 		c.covered(4, "agent:2")
@@ -361,7 +364,7 @@ func TestAssistLeavesRollingUpdateAlone(t *testing.T) {
 	})
 }
 
-// A maxUnavailable by which no pod may go holds a release, and what to change is told.
+// A maxUnavailable that lets no pod go holds a release, and the engine reports what to change.
 func TestAssistWithoutAnythingThatMayBeDown(t *testing.T) {
 	assisted(t, 3, twoWaves, func(c *cluster, b *beside) {
 		c.editSet(unavailable(0))
@@ -377,7 +380,8 @@ func TestAssistWithoutAnythingThatMayBeDown(t *testing.T) {
 	})
 }
 
-// A version whose pods end, and which the other controller makes again and again, has failed long before its time to start is over.
+// A version whose pods end, and are created again and again by the other controller, has failed long before its time to start is
+// over.
 func TestAssistStopsAtPodsThatEnd(t *testing.T) {
 	assisted(t, 3, twoWaves, func(c *cluster, _ *beside) {
 		kubelet := c.after

@@ -10,8 +10,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// audit compares a decision to what plan.Make says of the whole snapshot. Every
-// test of this package that runs an engine is one of the two as well.
+// audit compares a decision to what plan.Make decides for the whole snapshot. So every
+// test of this package that runs an engine is also a test of this.
 func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
 		Waits: map[string][]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Guard: st.course.removals.Guard(), Reached: map[string]int{}}
@@ -33,7 +33,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 		})
 	})
 	if _, changed := snapshot(e.index, string(set.ds.UID)); changed {
-		return // while we looked: it is decided again at once
+		return // while we looked: a new decision follows at once
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,8 +52,8 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	}
 }
 
-// snapshot returns the nodes that a DaemonSet has to do with, and whether something
-// has changed there since they were looked at.
+// snapshot returns the nodes that concern a DaemonSet, and whether something has
+// changed there since they were looked at.
 func snapshot(ix *index, owner string) (names []string, changed bool) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -72,7 +72,7 @@ func snapshot(ix *index, owner string) (names []string, changed bool) {
 	return names, len(o.marked) > 0
 }
 
-// The audit is about something.
+// The audit does compare decisions.
 func TestAuditSeesDecisions(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(5)

@@ -10,8 +10,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// A back-off comes with the rest of what its delete brought: when the applier
-// learns it, and not while the write is still under way.
+// A back-off is recorded together with the other effects of its delete: when the applier records the outcome, not while the write
+// is still under way.
 func TestBackoffIsLearnedWithItsDelete(t *testing.T) {
 	w := &write{state: newState(key("set")), remove: &plan.Delete{Node: "a", UID: "pod", Reason: plan.PodFailed}}
 	s := sender{engine: &engine{index: newIndex()}, w: w}
@@ -25,8 +25,8 @@ func TestBackoffIsLearnedWithItsDelete(t *testing.T) {
 	}
 }
 
-// That a pod ends, for whatever reason, is not what a delete has done that gives it no time: the pauses of one that is
-// refused, and whose answers are lost, would begin again each time.
+// A pod that terminates within a grace period does not complete a delete that gives it none. Otherwise the pauses of such a
+// delete would start over each time, while it is refused or its answers are lost.
 func TestDeleteWithoutGraceIsNotDoneByOneWith(t *testing.T) {
 	pod := rawPod("p", "a", "x", 5)
 	now, grace := metav1.Now(), int64(30)
@@ -43,7 +43,8 @@ func TestDeleteWithoutGraceIsNotDoneByOneWith(t *testing.T) {
 	}
 }
 
-// A release that could not delete a pod has not reached its node: others may delete it later, which is not the release's doing.
+// A release that could not delete a pod has not reached its node: if others delete the pod later, that is not the release's
+// doing.
 func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
 	s := newState(key("set"))
 	w := &write{state: s, edition: "b", reaches: 3, remove: &plan.Delete{Node: "a", UID: "pod", Reason: plan.Outdated}}
@@ -71,8 +72,8 @@ func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
 	}
 }
 
-// A node of which a release has deleted one pod is reached, although the delete of another one there did nothing. Whether that has
-// happened once or twice does not matter.
+// A node is reached if a release has deleted one of its pods, even if the delete of another pod there had no effect. It does not
+// matter whether that happened once or twice.
 func TestDeleteThatDoesNothingBesideOneThatIsDone(t *testing.T) {
 	s := newState(key("set"))
 	of := func(pod string) *write {
@@ -94,7 +95,7 @@ func TestDeleteThatDoesNothingBesideOneThatIsDone(t *testing.T) {
 	ends("two", delivery.Refused, 3)
 }
 
-// That a pod is gone is noticed where its node is looked at.
+// The end of a pod is noticed when its node is looked at.
 func TestEndsOfRemadePodsAreNoticed(t *testing.T) {
 	s, now := newState(key("set")), time.Now()
 	s.edited("b")

@@ -20,8 +20,8 @@ const (
 	benchSets  = 100
 )
 
-// benchIndex returns the index of a fleet: a pod of the first DaemonSet on every
-// node, the others for nodes with a label that none has.
+// benchIndex returns the index of a fleet: a pod of the first DaemonSet on every node; the other DaemonSets
+// select a label that no node has.
 func benchIndex(b *testing.B) (*index, *int) {
 	b.Helper()
 	dirty := new(int)
@@ -77,7 +77,7 @@ func benchPod(i int) *corev1.Pod {
 	}
 }
 
-// A heartbeat changes nothing that the index keeps, and must cost next to nothing.
+// BenchmarkHeartbeat: a heartbeat changes nothing that the index keeps, and must cost next to nothing.
 func BenchmarkHeartbeat(b *testing.B) {
 	ix, dirty := benchIndex(b)
 	n := benchNode(7)
@@ -94,7 +94,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 	}
 }
 
-// A label that no DaemonSet asks for is matched against each of them.
+// BenchmarkIrrelevantLabel: a label that no DaemonSet asks for is matched against each of them.
 func BenchmarkIrrelevantLabel(b *testing.B) {
 	ix, dirty := benchIndex(b)
 	n := benchNode(7)
@@ -112,7 +112,7 @@ func BenchmarkIrrelevantLabel(b *testing.B) {
 	}
 }
 
-// A pod event goes into the index: what it costs before anything is decided.
+// BenchmarkPodEvent measures what it costs to put a pod event into the index, before anything is decided.
 func BenchmarkPodEvent(b *testing.B) {
 	ix, _ := benchIndex(b)
 	pod, version := benchPod(7), 1
@@ -128,8 +128,8 @@ func BenchmarkPodEvent(b *testing.B) {
 	}
 }
 
-// A node that turns ready and back, with 1,000 DaemonSets whose placements ask for 8,000 labels
-// each. The index is locked meanwhile.
+// BenchmarkReadinessBesideHeavyPlacements: a node turns ready and back, with 1,000 DaemonSets whose
+// placements ask for 8,000 labels each. The index is locked meanwhile.
 func BenchmarkReadinessBesideHeavyPlacements(b *testing.B) {
 	ix, _ := benchIndex(b)
 	terms := []plan.Term{{Labels: make([]plan.Requirement, 8000)}}

@@ -19,7 +19,7 @@ import (
 	"everynode/internal/view"
 )
 
-// onNode keeps of a list of pods those that the field selector asks for.
+// onNode filters a list of pods by the field selector.
 func onNode(list runtime.Object, selector string) runtime.Object {
 	node, asked := strings.CutPrefix(selector, "spec.nodeName=")
 	pods, ok := list.(*corev1.PodList)
@@ -36,11 +36,12 @@ func onNode(list runtime.Object, selector string) runtime.Object {
 	return pods
 }
 
-// refusals is why the kubelets of nodes refuse pods, by the name of the node.
+// refusals are the reasons why the kubelets of nodes refuse pods, by the name of the
+// node.
 type refusals map[string]string
 
-// refuse makes these kubelets refuse what is bound to them, and adds a scheduler that
-// binds to the other nodes.
+// refuse makes these kubelets refuse pods that are bound to them, and adds a scheduler
+// that binds pods to the other nodes.
 func (c *cluster) refuse(on refusals) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,12 +63,12 @@ func (c *cluster) refuse(on refusals) {
 	}
 }
 
-// bind is the scheduler's last step.
+// bind is the last step of the scheduler.
 func (c *cluster) bind(name string) {
 	c.editPod(name, func(p *corev1.Pod) { p.Spec.NodeName = view.TargetNode(p) })
 }
 
-// relent ends the refusals of a node: the scheduler binds what waits.
+// relent ends the refusals of a node, so that the scheduler binds the pods that wait.
 func (c *cluster) relent(on refusals, node string) {
 	c.mu.Lock()
 	delete(on, node)
@@ -79,7 +80,8 @@ func (c *cluster) relent(on refusals, node string) {
 	}
 }
 
-// waiting returns the DaemonSet's only pod for the node, which waits to be bound to it.
+// waiting returns the DaemonSet's only pod for the node, which must be waiting to be
+// bound to it.
 func (c *cluster) waiting(node string) *corev1.Pod {
 	c.t.Helper()
 	var found *corev1.Pod
@@ -110,9 +112,9 @@ func (c *cluster) made(node string) (all, bound int) {
 	return len(c.creates), bound
 }
 
-// A pod that the kubelet refuses is made once more, for the scheduler, and waits for
-// as long as it takes: through updates, with and without surge, and through a change
-// of leaders. When the node takes it, nobody has to do anything.
+// A pod that the kubelet refuses is created once more, for the scheduler, and waits for
+// as long as it takes: through updates, with and without surge, and through a change of
+// leaders. When the node accepts it, nobody has to do anything.
 func TestOneRefusedPodThenOneThatWaits(t *testing.T) {
 	for _, surge := range []bool{false, true} {
 		for _, reason := range []string{"NodePorts", "NodeAffinity", "OutOfcpu", "UnexpectedAdmissionError", "TopologyAffinityError"} {
@@ -141,7 +143,7 @@ func oneWaits(c *cluster, reason string, surge bool) {
 		c.t.Errorf("%d pods were made, %d bound to the node that refuses them", all, bound)
 	}
 	c.stop()
-	c.start() // whose memory is empty
+	c.start() // its memory is empty
 	c.run(time.Hour)
 	for n := 2; n <= 4; n++ {
 		c.editSet(image(fmt.Sprintf("agent:%d", n)))
@@ -168,8 +170,8 @@ func oneWaits(c *cluster, reason string, surge bool) {
 	}
 }
 
-// A refusal that no decision about places could have avoided is a failure like
-// others: it backs off, and the scheduler has no part in it.
+// A refusal that no decision about the place could have avoided is a failure like
+// others: it backs off, and the scheduler is not involved.
 func TestRefusedForGoodBacksOff(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.refuse(refusals{"node-01": "SysctlForbidden"})
@@ -184,9 +186,9 @@ func TestRefusedForGoodBacksOff(t *testing.T) {
 	})
 }
 
-// Who waits for a host port hears which one it is, and who has it. Of a pod on its
-// node's network each port is one, though the stored template does not say so; and no
-// kubelet is asked to refuse a pod.
+// If a pod waits for a host port, an event says which port it is, and which pod uses
+// it. For a pod on its node's network every container port is a host port, though the
+// stored template does not say so; and no kubelet gets a pod only to refuse it.
 func TestHostPortIsNamed(t *testing.T) {
 	for name, template := range map[string]func(*corev1.PodSpec){
 		"host port": func(s *corev1.PodSpec) {
@@ -216,7 +218,7 @@ func hostPortIsNamed(t *testing.T, template func(*corev1.PodSpec)) {
 		c.run(time.Minute)
 		name := c.waiting("node-01").Name
 		if _, bound := c.made("node-01"); bound != 1 {
-			t.Errorf("%d pods were bound for the kubelet to refuse", bound-1) // the stray one is as well
+			t.Errorf("%d pods were bound for the kubelet to refuse", bound-1) // the stray pod is counted, too
 		}
 		want := "Warning HostPortTaken: Waits on node node-01 for host port 9100/TCP, which pod default/stray has"
 		alike := "Warning HostPortTaken: Pod " + name + " waits on node node-01 for host port 9100/TCP, which pod default/stray has"
@@ -226,9 +228,8 @@ func hostPortIsNamed(t *testing.T, template func(*corev1.PodSpec)) {
 	})
 }
 
-// A runtime class is followed: one that asks something of nodes leaves the pods to
-// the scheduler, from when it does, and so does one that is not known. What runs is
-// not touched.
+// Changes of a runtime class are followed: from when it restricts the nodes, and while
+// it is unknown, the pods are left to the scheduler. Running pods are not touched.
 func TestRuntimeClassIsFollowed(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		class := &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "vm"}, Handler: "runc"}
@@ -242,7 +243,7 @@ func TestRuntimeClassIsFollowed(t *testing.T) {
 		c.run(time.Minute)
 		joins := func(name string, bound int) {
 			t.Helper()
-			c.run(time.Second) // nothing says which of two watches is served first
+			c.run(time.Second) // either of the two watches may be served first
 			writes := c.wrote("create pods")
 			c.addNode(name)
 			c.run(time.Minute)
@@ -265,8 +266,8 @@ func TestRuntimeClassIsFollowed(t *testing.T) {
 	})
 }
 
-// Without the right to read runtime classes the scheduler gets their pods, and all
-// else goes on: the engine stays ready, and does not ask again and again.
+// Without the permission to read runtime classes the scheduler gets their pods, and
+// everything else goes on: the engine stays ready, and does not ask again and again.
 func TestRuntimeClassesNeedNotBeReadable(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		var asked atomic.Int32
@@ -299,8 +300,8 @@ func TestRuntimeClassesNeedNotBeReadable(t *testing.T) {
 	})
 }
 
-// The annotation hands a DaemonSet to the scheduler and takes it back without
-// touching what runs; one that cannot be read is said once.
+// The annotation hands a DaemonSet to the scheduler and takes it back without touching
+// running pods; an invalid value is reported once.
 func TestBindByAnnotation(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.refuse(refusals{})
@@ -336,7 +337,7 @@ func TestBindByAnnotation(t *testing.T) {
 	})
 }
 
-// The setting of the whole engine does the same, and a wrong one ends it.
+// The setting of the whole engine does the same, and an invalid value stops the engine.
 func TestBindByScheduler(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.refuse(refusals{})
@@ -354,8 +355,8 @@ func TestBindByScheduler(t *testing.T) {
 	}
 }
 
-// gate makes admission add a scheduling gate to pods, which those that name their node
-// may not have.
+// gate makes admission add a scheduling gate to pods, which is invalid for pods that
+// name their node.
 func (c *cluster) gate(refused *atomic.Int32) {
 	c.intercept(func(r request) (error, bool) {
 		if !r.is("create", "pods") {
@@ -370,9 +371,9 @@ func (c *cluster) gate(refused *atomic.Int32) {
 	})
 }
 
-// With clocks that are ten minutes apart a node is handed to the scheduler after one pod
-// that could not be made, beside the old pod of an update, and comes back with the first
-// pod that is bound there.
+// With clocks that are ten minutes apart a node is handed to the scheduler after one
+// pod that could not be created, beside the old pod of an update, and comes back with
+// the first pod that is bound there.
 func TestGateWithClocksApart(t *testing.T) {
 	for _, ahead := range []time.Duration{0, 10 * time.Minute, -10 * time.Minute} {
 		t.Run(ahead.String(), func(t *testing.T) {

@@ -28,9 +28,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// leftovers returns every map and slice below v, of whatever name, that has more than
-// few entries, or room for many. Only what this module declares is looked into. So
-// what is added to the engine later is looked into as well.
+// leftovers returns every map and slice below v, of whatever name, that has more than few entries, or room for many. It only
+// looks into types that this module declares. So fields that are added to the engine later are covered as well.
 func leftovers(v reflect.Value, few int, where string, seen map[uintptr]bool) (all []string) {
 	const room = 64 << 10
 	switch v.Kind() {
@@ -66,14 +65,15 @@ func leftovers(v reflect.Value, few int, where string, seen map[uintptr]bool) (a
 
 func ourOwn(t reflect.Type) bool { return strings.HasPrefix(t.PkgPath(), "everynode/internal/") }
 
-// leftoversOf takes few for what does not grow: there are 26 descriptions of metrics, and each test leads more lives than that.
+// leftoversOf sets few so that it ignores what does not grow: there are 26 descriptions of metrics, and each test leads more
+// lives than that.
 func leftoversOf(e *engine) []string {
 	const few = 32
 	return leftovers(reflect.ValueOf(e), few, "engine", map[uintptr]bool{})
 }
 
-// Nodes, pods and DaemonSets come, have all kinds of trouble, and go, while one of
-// each stays. In the end the engine has no more in mind than at the beginning.
+// Nodes, pods and DaemonSets come, have all kinds of trouble, and go, while one of each stays. In the end the engine remembers
+// no more than at the beginning.
 func TestNothingIsKeptOfFormerLives(t *testing.T) {
 	const rounds = 60
 	inCluster(t, func(c *cluster) {
@@ -158,7 +158,7 @@ func (c *cluster) forgetSet(key string) {
 	}
 }
 
-// silent takes events and does nothing with them.
+// silent discards events.
 type silent struct{ record.EventRecorder }
 
 func (silent) Eventf(apiruntime.Object, string, string, string, ...any) {}
@@ -177,7 +177,7 @@ func (e *engine) end() {
 	e.gone.queue.ShutDown()
 }
 
-// decideAll decides on what is in the queue.
+// decideAll handles everything in the queue.
 func (e *engine) decideAll() {
 	for e.queue.Len() > 0 {
 		key, _ := e.queue.Get()
@@ -202,7 +202,7 @@ func heapNow() int64 {
 // long reports whether tests may take minutes.
 func long() bool { return os.Getenv("EVERYNODE_LONG") != "" }
 
-// A million lives (with EVERYNODE_LONG; else some thousands) leave the heap as it was.
+// A million lives (with EVERYNODE_LONG; otherwise a few thousand) leave the heap as it was.
 func TestChurnLeavesTheHeapAsItWas(t *testing.T) {
 	lives := 3_000
 	if long() {
@@ -260,8 +260,8 @@ func (l *liver) addSet(name string) *setEntry {
 	return s
 }
 
-// live is the life of a DaemonSet and of a node, with pods of that DaemonSet and of
-// one that stays, and what may befall them.
+// live is the life of a DaemonSet and of a node, with pods of that DaemonSet and of one that stays, and what can happen to
+// them.
 func (l *liver) live(i int) {
 	ix, name := l.e.index, fmt.Sprintf("n%d", i)
 	n := node(name, func(n *plan.Node) {
@@ -322,7 +322,7 @@ func (l *liver) befall(ix *index, pod, name, set string) {
 	l.e.decideAll()
 }
 
-// rest lets hours pass, in which what is remembered for a while is forgotten.
+// rest lets hours pass, in which everything that is remembered for a while is forgotten.
 func (l *liver) rest() {
 	time.Sleep(3 * time.Hour)
 	l.e.index.reachedPods(uint64(l.version))
@@ -335,8 +335,8 @@ func (l *liver) rest() {
 	l.e.decideAll()
 }
 
-// What is kept of a node of a DaemonSet whose pods can never be created, in the worst
-// moment: before the first of them was tried, and after all of them were refused.
+// What is kept for a node of a DaemonSet whose pods can never be created, at the worst times: before the first create was
+// tried, and after all of them were refused.
 func TestRefusedDaemonSetsAreSmall(t *testing.T) {
 	sets, nodes := 20, 500
 	if long() {

@@ -9,9 +9,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// With a clock that is a minute off the cluster's, either way, a rollout ends
-// with one pod on each node, within its budget of pods that are ready, at no more
-// cost, and in a time that is wrong by the minute at most. The log says so once.
+// With a clock that is a minute off the cluster's, either way, a rollout ends with one
+// pod on each node, within its budget of ready pods, with the same number of writes,
+// and in a time that is wrong by at most the minute. The log reports the difference
+// once.
 func TestClockOffByAMinute(t *testing.T) {
 	const nodes, needs = 6, 30 * time.Second // minReadySeconds
 	for name, ahead := range map[string]time.Duration{"behind": time.Minute, "ahead": -time.Minute} {
@@ -30,7 +31,7 @@ func TestClockOffByAMinute(t *testing.T) {
 				c.run(3 * time.Minute)
 				c.covered(nodes, "agent:1")
 				isServing(t, m)
-				if got, want := metrics(t, m)["clock_skew_seconds{}"], -ahead.Seconds(); got < want-1 || got > want+1 { // the header is good to a second
+				if got, want := metrics(t, m)["clock_skew_seconds{}"], -ahead.Seconds(); got < want-1 || got > want+1 { // the header is precise to a second
 					t.Errorf("the clock is said to be %v s ahead, want %v", got, want)
 				}
 				if n := log.count("the clocks of this machine and of the API server differ"); n != 1 {
@@ -61,7 +62,7 @@ func TestClockOffByAMinute(t *testing.T) {
 	}
 }
 
-// A failed pod is replaced with the same back-off, whatever the clocks say.
+// A failed pod is replaced with the same back-off, whatever the clocks show.
 func TestBackoffWithClockOff(t *testing.T) {
 	for name, ahead := range map[string]time.Duration{"behind": time.Minute, "ahead": -time.Minute} {
 		t.Run(name, func(t *testing.T) {
@@ -89,8 +90,8 @@ func TestBackoffWithClockOff(t *testing.T) {
 	}
 }
 
-// Another controller has its time to answer also by a clock that is ahead, and
-// also when the question is one that a process before us has asked.
+// Another controller has its full time to answer, even by a clock that is ahead, and
+// even if the question is from a process before us.
 func TestAnotherHasItsTimeWhateverTheClock(t *testing.T) {
 	for name, ahead := range map[string]time.Duration{"behind": time.Minute, "ahead": -time.Minute} {
 		t.Run(name, func(t *testing.T) {
@@ -102,7 +103,7 @@ func TestAnotherHasItsTimeWhateverTheClock(t *testing.T) {
 				monitored := func(cfg *Config) { cfg.Monitor = NewMonitor() }
 				c.start(elect("one"), alone, monitored)
 				c.run(4 * time.Second)
-				c.stop() // the probe is there, and not yet answered
+				c.stop() // the probe exists, and is not answered yet
 				err := c.catch()
 				c.start(elect("one"), alone, monitored)
 				<-c.ended

@@ -19,22 +19,22 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// cluster is a fake API server with nodes whose kubelet does what it is told,
-// and an engine on it. Everything happens in one synctest bubble.
+// cluster is a fake API server with nodes whose kubelet does what the test says, and an
+// engine on it. Everything happens in one synctest bubble.
 type cluster struct {
 	*fakeAPI
 	t *testing.T
-	// starts and stops is how long a pod takes to become ready, and to end; lingers,
-	// how long one that has ended stays.
+	// starts and stops are how long a pod takes to become ready, and to end; lingers is
+	// how long a pod that has ended stays.
 	starts, stops, lingers time.Duration
 	// dead nodes have no kubelet.
 	dead map[string]bool
 
 	stopEngine context.CancelFunc
 	ended      chan struct{}
-	audits     int          // decisions that were compared to plan.Make
-	looks      atomic.Int64 // decisions since run was called
-	// fails is called with what Run returns; nil: that must be no error.
+	audits     int          // how many decisions were compared to plan.Make
+	looks      atomic.Int64 // how many decisions since run was called
+	// fails is called with the result of Run; nil: an error fails the test.
 	fails func(error)
 }
 
@@ -57,7 +57,7 @@ func (c *cluster) kubelet(pod *corev1.Pod) {
 	}
 	switch {
 	case pod.DeletionTimestamp != nil && (pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed):
-		// Nothing runs. The pod is gone, or a finalizer has it.
+		// Nothing runs. The pod is gone, or a finalizer keeps it.
 	case pod.DeletionTimestamp != nil:
 		time.AfterFunc(c.stops, func() { c.end(pod) })
 	case pod.Status.Phase == corev1.PodPending && c.starts >= 0:
@@ -81,7 +81,7 @@ func ready(p *corev1.Pod, is bool) {
 	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.NewTime(time.Now().Truncate(time.Second))}}
 }
 
-// start runs an engine until stop, or until the test ends.
+// start runs an engine until stop is called, or until the test ends.
 func (c *cluster) start(change ...func(*Config)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stopEngine, c.ended = cancel, make(chan struct{})
@@ -89,7 +89,7 @@ func (c *cluster) start(change ...func(*Config)) {
 		c.audit(e, set, st)
 		if c.looks.Add(1) == mostLooks {
 			c.t.Errorf("the engine has decided %d times while the test waited once: it goes in circles", mostLooks)
-			cancel() // or the test takes hours
+			cancel() // otherwise the test takes hours
 		}
 	}
 	cfg := Config{Client: c.config(), decided: audit, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
@@ -119,7 +119,7 @@ func (c *cluster) stop() {
 	}
 }
 
-// mostLooks is far more decisions than any test needs while it waits.
+// mostLooks is many more decisions than any test needs while it waits.
 const mostLooks = 20_000
 
 // run lets d pass.
@@ -199,7 +199,7 @@ func agentSet(change ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
 	return ds
 }
 
-// addSet makes the DaemonSet default/agent.
+// addSet adds the DaemonSet default/agent.
 func (c *cluster) addSet(change ...func(*appsv1.DaemonSet)) {
 	ds := agentSet(change...)
 	c.mu.Lock()
@@ -286,7 +286,7 @@ func isReady(p *corev1.Pod) bool {
 	})
 }
 
-// countWrites returns how many requests that change something were made.
+// countWrites returns how many write requests were made.
 func (c *cluster) countWrites() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -317,8 +317,8 @@ func (c *cluster) events(reason string) []string {
 	return out
 }
 
-// watchBudget fails the test whenever more than budget of the nodes' pods are not
-// available at once, as the server has it; from now on.
+// watchBudget fails the test if, from now on, more than budget of the nodes' pods are
+// unavailable at once, by the state of the server.
 func (c *cluster) watchBudget(nodes, budget int) (worst *int) {
 	worst = new(int)
 	c.mu.Lock()

@@ -15,7 +15,7 @@ import (
 	"everynode/internal/view"
 )
 
-// condition returns what the DaemonSet's status says of that type: status and reason; empty: nothing.
+// condition returns status and reason of the DaemonSet's condition of that type; empty if there is none.
 func (c *cluster) condition(kind appsv1.DaemonSetConditionType) string {
 	for _, said := range c.set().Status.Conditions {
 		if said.Type == kind {
@@ -39,7 +39,8 @@ func saysOthers(kind appsv1.DaemonSetConditionType) func(*appsv1.DaemonSet) {
 	}
 }
 
-// The DaemonSet itself says how its release stands, beside what others say of it; and no more once it follows no policy.
+// The DaemonSet itself shows the state of its release, next to the conditions of others; and no longer does once it
+// follows no policy.
 func TestDaemonSetSaysHowItsReleaseStands(t *testing.T) {
 	released(t, 20, "{}", "agent:bad", func(c *cluster) {
 		c.editSet(saysOthers("Foreign"))
@@ -73,7 +74,7 @@ func TestDaemonSetSaysHowItsReleaseStands(t *testing.T) {
 	})
 }
 
-// The conditions do not change with each pod: a wave of many nodes writes them twice.
+// The conditions do not change with each pod: they are written twice for a wave of many nodes.
 func TestConditionsChangeWithThePhase(t *testing.T) {
 	released(t, 20, `{"waves": [{"name": "all", "nodes": "100%", "soak": "10m"}]}`, "", func(c *cluster) {
 		var said []string
@@ -95,7 +96,7 @@ func TestConditionsChangeWithThePhase(t *testing.T) {
 	})
 }
 
-// What others say of a DaemonSet without a policy stays, by whatever name (R17).
+// Conditions of others on a DaemonSet without a policy stay, whatever their names (R17).
 func TestConditionsWithoutAPolicy(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.installKinds()
@@ -110,7 +111,7 @@ func TestConditionsWithoutAPolicy(t *testing.T) {
 	})
 }
 
-// That the guard holds pods is said as long as it does, whatever has become of the policy.
+// The condition says that the guard holds pods for as long as it does, whatever happens to the policy.
 func TestConditionsOfTheGuard(t *testing.T) {
 	guarded(t, func(c *cluster) {
 		for i := range 6 {
@@ -129,7 +130,7 @@ func TestConditionsOfTheGuard(t *testing.T) {
 	})
 }
 
-// A leader that does not know yet what is kept of a release leaves alone what is said of it.
+// A leader that does not know yet what is kept of a release does not touch the conditions.
 func TestConditionsStayWhileNothingIsKnown(t *testing.T) {
 	released(t, 20, "{}", "agent:bad", func(c *cluster) {
 		c.editSet(image("agent:bad"))

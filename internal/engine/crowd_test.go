@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// While many writes of a DaemonSet are under way, what they bring is decided on
-// together; while few are, each thing at once.
+// While many writes of a DaemonSet are under way, their results are decided on
+// together; while few are, each at once.
 func TestCrowdIsDecidedTogether(t *testing.T) {
 	inCluster(t, func(c *cluster) {
-		var decisions, under atomic.Int32 // under: while a crowd was writing
+		var decisions, under atomic.Int32 // under: decisions while a crowd was writing
 		writes := 0
 		c.slowDown(func(r request) time.Duration {
 			if !r.is("create", "pods") {

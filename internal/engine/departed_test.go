@@ -11,8 +11,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// A node that comes back under its name keeps the pods that were made for it:
-// only those that were left on the old one go.
+// A node that comes back under its name keeps the pods that were created for it: only
+// those that were left on the old node go.
 func TestDepartedSparesTheNewNode(t *testing.T) {
 	w := newWatched()
 	w.addSet(t, "x", nil)
@@ -41,8 +41,8 @@ func TestDepartedSparesTheNewNode(t *testing.T) {
 	}
 }
 
-// Of the pods that were known on a deleted node, those that may have been made
-// for the node which has its name now are not taken with the old one.
+// Of the pods that were known on a deleted node, those that may have been created for
+// the node that has its name now do not go with the old one.
 func TestDepartTakesWhatWasThere(t *testing.T) {
 	joined := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 	uids := []string{"before", "same second", "after", "by the scheduler", "gone"}
@@ -63,9 +63,9 @@ func TestDepartTakesWhatWasThere(t *testing.T) {
 	}
 }
 
-// A node is deleted and comes back under its name, and the watch of nodes is
-// late with both. A pod that another controller has made for the new Node
-// meanwhile is not taken for one that the old Node has left.
+// A node is deleted and comes back under its name, and the watch of nodes shows both
+// late. A pod that another controller has created for the new Node meanwhile is not
+// taken for a leftover of the old Node.
 func TestLateNodeWatchSparesTheNewPod(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -85,7 +85,7 @@ func TestLateNodeWatchSparesTheNewPod(t *testing.T) {
 		c.add("pods", made)
 		c.mu.Unlock()
 		c.run(2 * time.Second)
-		there := c.podOn("node-01") // that one, or the engine's own, if it saw the first of the two changes alone
+		there := c.podOn("node-01") // that pod, or the engine's own, if it saw only the first of the two changes
 		c.stall("nodes", false)
 		c.run(10 * time.Second)
 		if p := c.podOn("node-01"); p.UID != there.UID {
@@ -95,8 +95,8 @@ func TestLateNodeWatchSparesTheNewPod(t *testing.T) {
 	})
 }
 
-// A pod that waits for the scheduler when its node's deletion is seen may run on
-// the next node of that name by the time that the deletion is confirmed.
+// A pod that waits for the scheduler when its node's deletion is seen may already run
+// on the next node of that name when the deletion is confirmed.
 func TestDroppedNodeLeavesBoundPods(t *testing.T) {
 	w := newWatched()
 	w.addSet(t, "x", nil)
@@ -110,9 +110,9 @@ func TestDroppedNodeLeavesBoundPods(t *testing.T) {
 	}
 }
 
-// A watch says that a node was deleted, and the API server still has that very node,
-// as after a restored backup: its pod, which is older than the Node, serves on, and is
-// neither deleted nor replaced.
+// A watch says that a node was deleted, but the API server still has that very node, as
+// after a restored backup: its pod, which is older than the Node, continues to serve,
+// and is neither deleted nor replaced.
 func TestNodeThatIsStillThereKeepsItsPod(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)

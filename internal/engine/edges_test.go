@@ -18,7 +18,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// premises keeps, for each delete of a pod, the version that it names.
+// premises records, for each delete of a pod, the version that it names.
 type premises struct {
 	mu   sync.Mutex
 	seen map[string]string // by pod
@@ -44,7 +44,7 @@ func (p *premises) watch(c *cluster) {
 	})
 }
 
-// With surge, the old pod goes because of what is known of it: the delete names its
+// With surge, the old pod goes because of what is known about it: the delete names its
 // version. So does every delete of a rollout, and every delete names the UID.
 func TestDeletesNameWhatTheyRestOn(t *testing.T) {
 	surge := func(ds *appsv1.DaemonSet) {
@@ -74,7 +74,7 @@ func TestDeletesNameWhatTheyRestOn(t *testing.T) {
 	}
 }
 
-// A node that was marked again after it was looked at is not written to: the next
+// Nothing is written to a node that was marked again after it was looked at: the next
 // decision looks first.
 func TestWritesRestOnWhatWasLookedAt(t *testing.T) {
 	e := crowdedIn(t)
@@ -93,7 +93,7 @@ func TestWritesRestOnWhatWasLookedAt(t *testing.T) {
 	}
 }
 
-// crowdedIn is crowded, outside of a bubble.
+// crowdedIn is crowded for tests outside a bubble.
 func crowdedIn(t *testing.T) *engine {
 	t.Helper()
 	e := crowded()
@@ -101,7 +101,7 @@ func crowdedIn(t *testing.T) *engine {
 	return e
 }
 
-// What became of a delete whose answer was lost is what a live read says.
+// A live read decides the outcome of a delete whose answer was lost.
 func TestLostAnswersOfDeletes(t *testing.T) {
 	t.Run("the pod is still there: that is told, and tried again", func(t *testing.T) {
 		inCluster(t, func(c *cluster) {
@@ -113,7 +113,7 @@ func TestLostAnswersOfDeletes(t *testing.T) {
 			c.intercept(func(r request) (error, bool) {
 				if r.is("delete", "pods") {
 					if tries++; tries <= 2 {
-						return io.ErrUnexpectedEOF, false // never arrived
+						return io.ErrUnexpectedEOF, false // it never arrived
 					}
 				}
 				return nil, false
@@ -164,8 +164,8 @@ func TestLostAnswersOfDeletes(t *testing.T) {
 	})
 }
 
-// What was known of nodes that are gone ends with the term: the next one may begin
-// hours later, and decides to delete without a grace period by nothing but that.
+// What was known about nodes that are gone ends with the term: the next term may begin
+// hours later, and decides to delete without a grace period only on this knowledge.
 func TestTermEndsWithWhatItKnewOfGoneNodes(t *testing.T) {
 	w := newWatched()
 	w.addSet(t, "x", nil)
@@ -188,8 +188,8 @@ func TestTermEndsWithWhatItKnewOfGoneNodes(t *testing.T) {
 	}
 }
 
-// A burial is taken back by a live read that began after it, and by no other; and it
-// is looked into as long as the watch does not confirm it.
+// Only a live read that began after a burial takes the burial back; and the pod is read
+// again as long as the watch does not confirm its end.
 func TestBurials(t *testing.T) {
 	w := newWatched()
 	w.addSet(t, "x", nil)
@@ -225,7 +225,7 @@ func TestBurials(t *testing.T) {
 	}
 }
 
-// A slot that has worked begins with the shortest pause again.
+// After a success a slot starts with the shortest pause again.
 func TestSuccessEndsGrowingPauses(t *testing.T) {
 	s, now := newState(key("uid")), time.Now()
 	wait := func() time.Duration {
@@ -249,7 +249,7 @@ func TestSuccessEndsGrowingPauses(t *testing.T) {
 	}
 }
 
-// A pod that ended is announced once, also when it cannot be deleted.
+// A pod that ended is announced once, even if it cannot be deleted.
 func TestEndedPodIsAnnouncedOnce(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)
@@ -273,8 +273,8 @@ func TestEndedPodIsAnnouncedOnce(t *testing.T) {
 	})
 }
 
-// A slot whose pause has long been over is tried however late it is asked for: a decision
-// may wait for minutes, when the API server does not answer.
+// A slot whose pause has long been over is still tried: a decision may come minutes
+// late, when the API server does not answer.
 func TestLateSlotsAreNotLost(t *testing.T) {
 	s, now := newState(key("uid")), time.Now()
 	for range 2 {

@@ -34,8 +34,8 @@ func TestCoversFiftyNodes(t *testing.T) {
 	})
 }
 
-// A quiet cluster sees no write (I10), also not from heartbeats, from changes
-// that mean nothing here, from new lists, and from a restarted engine.
+// A quiet cluster sees no writes (I10), not even after heartbeats, changes that do not
+// matter here, new lists, or a restart of the engine.
 func TestQuietClusterSeesNoWrites(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(5)
@@ -232,8 +232,8 @@ func TestDeletedSetIsLeftToTheGarbageCollector(t *testing.T) {
 	})
 }
 
-// With `kubectl delete --cascade=orphan` the garbage collector takes our
-// references off; the same manifest applied again adopts pods and revision.
+// With `kubectl delete --cascade=orphan` the garbage collector removes our references;
+// the same manifest applied again adopts pods and revision.
 func TestAdoptsAfterOrphaning(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)

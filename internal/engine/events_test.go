@@ -16,8 +16,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// Who reads the events of a DaemonSet whose pods do not meet the standard of their
-// namespace learns which label allows them.
+// If the pods of a DaemonSet do not meet the standard of their namespace, its events
+// say which label allows them.
 func TestEventNamesTheLabel(t *testing.T) {
 	to := record.NewFakeRecorder(1)
 	r := &recorder{to: to, allowances: map[types.UID]flowcontrol.PassiveRateLimiter{}}
@@ -30,7 +30,7 @@ func TestEventNamesTheLabel(t *testing.T) {
 	}
 }
 
-// A template that can harm its nodes is told of once: not again by an engine that
+// A template that can harm its nodes is reported once: not again by an engine that
 // starts, nor when something else changes.
 func TestEventOfHostPaths(t *testing.T) {
 	inCluster(t, func(c *cluster) {
@@ -67,7 +67,7 @@ func TestNoEventOfTheSystemsHostPaths(t *testing.T) {
 	}
 }
 
-// mountHost has a DaemonSet's pods mount a path of their node.
+// mountHost makes a DaemonSet's pods mount a path of their node.
 func mountHost(ds *appsv1.DaemonSet, path string, readOnly bool) {
 	pod := &ds.Spec.Template.Spec
 	pod.Volumes = []corev1.Volume{{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path}}}}

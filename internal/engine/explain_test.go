@@ -22,7 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// certificate makes one for "ada" and 127.0.0.1 that signs itself, as PEM.
+// certificate returns a self-signed certificate for "ada" and 127.0.0.1, as PEM.
 func certificate(t *testing.T, from, until time.Time) (cert, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -42,7 +42,7 @@ func certificate(t *testing.T, from, until time.Time) (cert, key []byte) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
 }
 
-// What is wrong with the connection is said in words, at once.
+// The error says at once, in words, what is wrong with the connection.
 func TestConnectionErrors(t *testing.T) {
 	now := time.Now()
 	serve := func(cert, key []byte) string {
@@ -87,7 +87,7 @@ func TestConnectionErrors(t *testing.T) {
 	}
 
 	// By a clock that is behind, the server's certificate is not valid yet. That
-	// passes, so it is tried again; readiness says why.
+	// passes, so the engine retries; readiness says why.
 	ctx, stop := context.WithCancel(t.Context())
 	ended, m := make(chan error), NewMonitor()
 	go func() {

@@ -10,14 +10,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// webhook is admission that concerns the requests which it names; an empty field names all.
-// resource may have a subresource, as in "daemonsets/status".
+// webhook is an admission webhook for the requests that it names; an empty field
+// matches all. resource may have a subresource, as in "daemonsets/status".
 type webhook struct {
 	verb, resource, namespace, name string
-	// takes is how long it thinks. A client that does not wait so long loses its request.
+	// takes is how long it takes to answer. A client that does not wait that long loses
+	// its request.
 	takes time.Duration
-	// refuses is its answer, as an HTTP status code; zero: it lets the request pass.
-	// retryAfter goes with it, in seconds.
+	// refuses is the HTTP status code of its answer; zero: it lets the request pass.
+	// retryAfter goes with the code, in seconds.
 	refuses, retryAfter int
 }
 
@@ -27,7 +28,7 @@ func (w *webhook) concerns(r request) bool {
 		fits(w.resource, path.Join(r.resource, r.sub)) && fits(w.namespace, r.namespace) && fits(w.name, r.name)
 }
 
-// admit sets the webhooks, in place of those that there were.
+// admit sets the webhooks, instead of the current ones.
 func (f *fakeAPI) admit(hooks ...webhook) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -54,7 +55,7 @@ func (f *fakeAPI) admitted(r request) error {
 	return nil
 }
 
-// refusal is as the API server passes it on: with the webhook's own code.
+// refusal is the error as the API server passes it on: with the webhook's own code.
 func (w *webhook) refusal() error {
 	reason := map[int]metav1.StatusReason{403: metav1.StatusReasonForbidden, 429: metav1.StatusReasonTooManyRequests,
 		500: metav1.StatusReasonInternalError}[w.refuses]
@@ -66,8 +67,8 @@ func (w *webhook) refusal() error {
 	return &apierrors.StatusError{ErrStatus: s}
 }
 
-// onHostNetwork fills in the host ports of a pod on its node's network, as the API
-// server does with pods, and not with templates.
+// onHostNetwork fills in the host ports of a pod on its node's network. The API server
+// does this for pods, and not for templates.
 func onHostNetwork(spec *corev1.PodSpec) {
 	if !spec.HostNetwork {
 		return

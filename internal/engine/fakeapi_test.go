@@ -35,44 +35,44 @@ import (
 	"everynode/internal/view"
 )
 
-// fakeAPI is an API server in memory, as the engine's client sees one: it is
-// the transport of a rest.Config, so that the real requests, encodings and
-// watches are used, without a socket, and so inside a synctest bubble.
+// fakeAPI is an in-memory API server, as the engine's client sees one. It is the
+// transport of a rest.Config, so it gets the real requests, encodings and watches,
+// without a socket, and so works in a synctest bubble.
 type fakeAPI struct {
 	mu      sync.Mutex
 	version uint64
 	nextUID int
 	objects map[string]map[string]runtime.Object // resource, namespace/name
-	log     map[string][]logged                  // resource: every change there was
+	log     map[string][]logged                  // resource: the history of all changes
 	forget  map[string]uint64                    // resource: changes up to here are no longer watchable
 	changed *sync.Cond
 	lag     map[string]bool // resource: watches stand still
 	cut     uint64          // watches begun before this count are over
 	watches uint64
 
-	// before may answer a request in place of the server (an error), or let
-	// it happen and lose the answer (lost). Called without mu, one at a time.
+	// before may answer a request instead of the server (an error), or let it happen
+	// and lose the answer (lost). It is called without mu, one request at a time.
 	hook   sync.Mutex
 	before func(r request) (err error, lost bool)
-	// slow is how long a request takes, before it is served; set by slowDown.
+	// slow returns how long a request takes before it is served; set by slowDown.
 	slow func(r request) time.Duration
-	// after is told each pod that was stored, inside mu.
+	// after is called with each pod that was stored, with mu held.
 	after func(pod *corev1.Pod)
-	// writes counts requests that change something, by "VERB resource".
+	// writes counts write requests, by "VERB resource".
 	writes map[string]int
-	// creates keeps the names and nodes of pods that were created.
+	// creates has the names and nodes of pods that were created.
 	creates []string
 	status  []appsv1.DaemonSetStatus
 	// ahead is how far the clocks of the server and the kubelets are ahead of the
 	// engine's; set before the engine starts.
 	ahead time.Duration
-	// denied is what is not permitted, as "verb resource"; set by deny.
+	// denied is the set of missing permissions, as "verb resource"; set by deny.
 	denied map[string]bool
 	// webhooks are asked about every write; set by admit.
 	webhooks []webhook
-	garbage  *collector // nil: none
-	// mutate is what admission makes of a pod that is created; set before the
-	// engine starts.
+	garbage  *collector // nil: there is none
+	// mutate is admission that changes a pod that is created; set before the engine
+	// starts.
 	mutate func(*corev1.Pod)
 }
 
@@ -80,10 +80,10 @@ type logged struct {
 	kind    string
 	version uint64
 	object  runtime.Object
-	was     runtime.Object // the object before; nil: there was none
+	was     runtime.Object // the object before; nil: it did not exist
 }
 
-// request is one request, taken apart.
+// request is one parsed request.
 type request struct {
 	verb, resource, namespace, name, sub string
 	ctx                                  context.Context
@@ -112,7 +112,8 @@ func (f *fakeAPI) now() metav1.Time {
 	return metav1.NewTime(time.Now().Add(f.ahead).Truncate(time.Second))
 }
 
-// RoundTrip answers one request, and tells the time where it matters.
+// RoundTrip answers one request, and adds the server's time to the answer where that
+// matters.
 func (f *fakeAPI) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := f.answer(req)
 	if err == nil && f.ahead != 0 {
@@ -158,7 +159,7 @@ func (f *fakeAPI) answer(req *http.Request) (*http.Response, error) {
 	return respondAsked(req, obj)
 }
 
-// intercept sets what comes before every request; nil: nothing.
+// intercept sets a function that is called before every request; nil: none.
 func (f *fakeAPI) intercept(before func(r request) (err error, lost bool)) {
 	f.hook.Lock()
 	defer f.hook.Unlock()
@@ -172,7 +173,7 @@ func (f *fakeAPI) slowDown(slow func(r request) time.Duration) {
 	f.slow = slow
 }
 
-// deny takes permissions away; without arguments it gives them all back.
+// deny takes permissions away; without arguments it restores them all.
 func (f *fakeAPI) deny(what ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -237,7 +238,7 @@ func parse(req *http.Request) (request, error) {
 	return r, err
 }
 
-// forbidden is why the request is not allowed, if so.
+// forbidden returns the error if the request is not permitted.
 func (f *fakeAPI) forbidden(r request) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -288,7 +289,7 @@ func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 		m, _ := meta.Accessor(obj)
 		m.SetNamespace(r.namespace)
 		if r.resource == "events" {
-			// Named after the nanosecond, which in a bubble is not a name.
+			// The client names events by the nanosecond, which is not unique in a bubble.
 			m.SetName(fmt.Sprintf("%s-%d", m.GetName(), f.version))
 		}
 		if f.objects[r.resource][path.Join(r.namespace, m.GetName())] != nil {
@@ -327,7 +328,7 @@ func (f *fakeAPI) add(resource string, obj runtime.Object) runtime.Object {
 	return obj
 }
 
-// store records a change. Objects in the store are never changed.
+// store records a change. Objects in the store are immutable.
 func (f *fakeAPI) store(resource, kind string, obj runtime.Object) {
 	f.version++
 	m, _ := meta.Accessor(obj)
@@ -359,7 +360,7 @@ func (f *fakeAPI) update(r request, old runtime.Object) (runtime.Object, error) 
 	}
 	if r.sub == "status" {
 		ds, sent := old.(*appsv1.DaemonSet).DeepCopy(), obj.(*appsv1.DaemonSet)
-		// The real one takes labels and annotations with the status, too.
+		// The real server accepts labels and annotations with the status, too.
 		ds.Status, ds.Labels, ds.Annotations = sent.Status, sent.Labels, sent.Annotations
 		obj = ds
 		f.status = append(f.status, ds.Status)
@@ -525,8 +526,8 @@ func (f *fakeAPI) stall(resource string, on bool) {
 	f.changed.Broadcast()
 }
 
-// cutWatches ends all watches. With forget, they cannot be resumed: the client
-// has to list again.
+// cutWatches ends all watches. With forget, they cannot be resumed: the client has to
+// list again.
 func (f *fakeAPI) cutWatches(forget bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -572,7 +573,7 @@ func encode(obj runtime.Object) []byte {
 		}
 		return b
 	}
-	// The encoder writes kind and version into what it is given.
+	// The encoder writes kind and version into its argument.
 	b, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
 		authorizationv1.SchemeGroupVersion, nodev1.SchemeGroupVersion), obj.DeepCopyObject())
 	if err != nil {
@@ -601,7 +602,7 @@ func respondVersion() (*http.Response, error) {
 		Body: io.NopCloser(strings.NewReader(body))}, nil
 }
 
-// respondError answers with an API status; any other error is one of transport.
+// respondError answers with an API status; any other error is a transport error.
 func respondError(err error) (*http.Response, error) {
 	status, ok := err.(apierrors.APIStatus)
 	if !ok {
@@ -615,5 +616,5 @@ func respondError(err error) (*http.Response, error) {
 	return resp, err
 }
 
-// sameSpec is used when a test edits a DaemonSet: the generation follows.
+// sameSpec is used when a test edits a DaemonSet: the generation changes with the spec.
 func sameSpec(a, b *appsv1.DaemonSet) bool { return equality.Semantic.DeepEqual(a.Spec, b.Spec) }

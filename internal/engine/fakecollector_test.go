@@ -10,14 +10,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// collector is the garbage collector of a fake API server: late after each change, it deletes
-// the dependents of what is gone, and carries out orphan and foreground deletion.
+// collector is the garbage collector of a fake API server: some time after each change, it deletes the
+// dependents of objects that are gone, and carries out orphan and foreground deletion.
 type collector struct {
 	late time.Duration
-	due  bool // it comes, late after the first change that it has not seen
+	due  bool // it is scheduled to run, for the first change that it has not seen
 }
 
-// collect starts the garbage collector, which is that late.
+// collect starts the garbage collector; late is its delay.
 func (f *fakeAPI) collect(late time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -40,7 +40,7 @@ func (f *fakeAPI) awaitCollector() {
 	})
 }
 
-// dependent is an object, and those of its owners that are the same object still.
+// dependent is an object, with those of its owners that still are the same object.
 type dependent struct {
 	resource string
 	object   runtime.Object
@@ -87,7 +87,7 @@ func (f *fakeAPI) orphan(owner types.UID, dependents []dependent) {
 	}
 }
 
-// emptied deletes the dependents; true when there are none.
+// emptied deletes the dependents; it returns true if there are none.
 func (f *fakeAPI) emptied(dependents []dependent) bool {
 	for _, d := range dependents {
 		if m, _ := meta.Accessor(d.object); m.GetDeletionTimestamp() == nil {

@@ -14,9 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// How the fake API server deletes: as k8s.io/apiserver's registry/rest/delete.go and
-// registry/generic/registry/store.go do, and the strategy of pods. Pods have a grace period;
-// an object of any kind stays, marked as deleted, as long as it has a finalizer.
+// How the fake API server deletes: like registry/rest/delete.go and registry/generic/registry/store.go of
+// k8s.io/apiserver, and the strategy of pods. Pods have a grace period; an object of any kind stays, marked
+// as deleted, as long as it has a finalizer.
 
 // remove carries out a delete request.
 func (f *fakeAPI) remove(r request, old runtime.Object) (runtime.Object, error) {
@@ -35,7 +35,7 @@ func (f *fakeAPI) remove(r request, old runtime.Object) (runtime.Object, error) 
 	return f.removeObject(r.resource, old, opts), nil
 }
 
-// removeObject deletes, and returns the object as that leaves it.
+// removeObject deletes an object, and returns it as that leaves it.
 func (f *fakeAPI) removeObject(resource string, old runtime.Object, opts metav1.DeleteOptions) runtime.Object {
 	obj := old.DeepCopyObject()
 	m, _ := meta.Accessor(obj)
@@ -61,8 +61,8 @@ func (f *fakeAPI) removeObject(resource string, old runtime.Object, opts metav1.
 	return gone
 }
 
-// shorten gives the pod its grace period, or a shorter one than it has. pending says that
-// there is nothing to shorten; neither, that the pod has none left to wait for.
+// shorten gives the pod its grace period, or a shorter one than it has. pending means that there is nothing
+// to shorten; if neither is true, the pod has no grace period left to wait for.
 func (f *fakeAPI) shorten(pod *corev1.Pod, grace *int64) (graceful, pending bool) {
 	if at := pod.DeletionTimestamp; at != nil {
 		had := pod.DeletionGracePeriodSeconds
@@ -96,7 +96,7 @@ func (f *fakeAPI) shorten(pod *corev1.Pod, grace *int64) (graceful, pending bool
 	return true, false
 }
 
-// mark says of an object that only finalizers keep it.
+// mark records that only finalizers keep the object.
 func (f *fakeAPI) mark(m metav1.Object) {
 	if m.GetDeletionTimestamp() == nil && m.GetGeneration() > 0 {
 		m.SetGeneration(m.GetGeneration() + 1)
@@ -122,7 +122,7 @@ func collectorFinalizers(old []string, policy *metav1.DeletionPropagation) []str
 	return with
 }
 
-// put stores a changed object. One that was deleted, and has lost its last finalizer, goes.
+// put stores a changed object. It removes one that was deleted and has lost its last finalizer.
 func (f *fakeAPI) put(resource string, old, obj runtime.Object) runtime.Object {
 	was, _ := meta.Accessor(old)
 	m, _ := meta.Accessor(obj)
@@ -135,7 +135,7 @@ func (f *fakeAPI) put(resource string, old, obj runtime.Object) runtime.Object {
 	return obj
 }
 
-// delete is what a user's delete does, with the policy; empty: the default.
+// delete does what a user's delete does, with the policy; empty: the default.
 func (f *fakeAPI) delete(resource, key string, policy metav1.DeletionPropagation) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -148,8 +148,8 @@ func (f *fakeAPI) delete(resource, key string, policy metav1.DeletionPropagation
 	}
 }
 
-// end is what a kubelet does when the containers of a deleted pod have ended: it says so, cleans up
-// for as long as that lingers, and finishes.
+// end is what a kubelet does when the containers of a deleted pod have ended: it reports that, cleans up for
+// as long as c.lingers, and finishes.
 func (c *cluster) end(pod *corev1.Pod) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,7 +159,8 @@ func (c *cluster) end(pod *corev1.Pod) {
 	time.AfterFunc(c.lingers, func() { c.finish(pod) })
 }
 
-// finish is what a kubelet does in the end: it deletes the pod for good. Finalizers keep it even then.
+// finish is the kubelet's last step: it deletes the pod without a grace period. Finalizers keep the pod even
+// then.
 func (c *cluster) finish(pod *corev1.Pod) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -182,7 +183,7 @@ func (c *cluster) still(pod *corev1.Pod) *corev1.Pod {
 	return p
 }
 
-// sayEnded writes that the pod's containers have ended, once, and returns the pod.
+// sayEnded reports that the pod's containers have ended, once, and returns the pod.
 func (c *cluster) sayEnded(p *corev1.Pod) *corev1.Pod {
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return p
@@ -194,7 +195,7 @@ func (c *cluster) sayEnded(p *corev1.Pod) *corev1.Pod {
 	return ended
 }
 
-// letGo takes the finalizers off a pod.
+// letGo removes the finalizers of a pod.
 func (c *cluster) letGo(pod *corev1.Pod) {
 	c.editPod(pod.Name, func(p *corev1.Pod) {
 		if p.UID == pod.UID {

@@ -13,22 +13,22 @@ import (
 	"everynode/internal/view"
 )
 
-// keepers are kubelets that change containers where their pods run, in the steps of kubelet 1.37: they say that they
-// have observed the change, and that the pod is Ready, while the old container ends; then there is a new one, which with
-// a probe is not ready for a while. What they have begun they finish, and report it in whatever generation the pod has by then; and
-// what has the image that it asks for they leave alone. They know which pods serve in truth.
+// keepers are kubelets that change containers in place, in the steps of kubelet 1.37: they report that they have observed the
+// change, and that the pod is Ready, while the old container ends; then there is a new one, which with a probe is not ready for a
+// while. They finish what they have begun, and report it under whatever generation the pod has by then. They do not touch
+// containers that already have the image that is asked for. They know which pods truly serve.
 type keepers struct {
 	*cluster
 	serves map[string]string // the image that serves, by the pod's UID; guarded by the API's mu
 	bad    map[string]bool   // images that do not become ready
-	probed bool              // readiness is probed: else a container that runs is ready, and Ready does not turn
-	breaks map[string]int32  // by image: how often the container beside it ends and starts again, if there is one
+	probed bool              // readiness is probed: otherwise a running container is ready, and Ready does not change
+	breaks map[string]int32  // by image: how often the container beside it restarts, if there is one
 	lacks  map[string]bool   // images that cannot be pulled
-	works  map[string]bool   // pods, by UID, that a kubelet is at work on
+	works  map[string]bool   // pods, by UID, that a kubelet is working on
 	same   bool              // all images have the same content
-	lies   bool              // a new container is said to be ready at first, as with a startup probe
+	lies   bool              // a new container is reported ready at first, as with a startup probe
 	made   int
-	worst  int // nodes at once whose pods did not serve, since watchTruth
+	worst  int // the most nodes at once whose pods did not serve, since watchTruth
 }
 
 func inPlaceCluster(t *testing.T, nodes int, test func(k *keepers), change ...func(*appsv1.DaemonSet)) {
@@ -71,7 +71,7 @@ func (k *keepers) kubelet(pod *corev1.Pod) {
 	}
 }
 
-// then edits the pod later, if it is still that one.
+// then edits the pod later, if it still exists.
 func (k *keepers) then(after time.Duration, pod *corev1.Pod, edit func(*corev1.Pod)) {
 	time.AfterFunc(after, func() {
 		k.editPod(pod.Name, func(p *corev1.Pod) {
@@ -109,7 +109,7 @@ func (k *keepers) replace(p *corev1.Pod, image string) {
 		ready(p, false)
 		p.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull"}}
 		if p.Spec.Containers[0].Image == image {
-			k.works[uid] = true // until it is tried again, which no test waits for
+			k.works[uid] = true // until the next try, which no test waits for
 		}
 		return
 	}
@@ -132,7 +132,7 @@ func (k *keepers) replace(p *corev1.Pod, image string) {
 	}
 }
 
-// has reports whether the pod has a container of the image, which nobody is about to end.
+// has reports whether the pod has a container of the image that nobody is about to end.
 func (k *keepers) has(p *corev1.Pod, image string) bool {
 	return p.Status.ContainerStatuses[0].Image == image && !k.works[string(p.UID)]
 }
@@ -165,7 +165,7 @@ func (k *keepers) readies(p *corev1.Pod, image string) {
 	}
 }
 
-// watchTruth fails the test whenever more than budget of the nodes have no pod that serves, in truth; from now on.
+// watchTruth fails the test if, from now on, more than budget of the nodes have no pod that truly serves.
 func (k *keepers) watchTruth(nodes, budget int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

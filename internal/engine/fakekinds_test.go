@@ -12,7 +12,7 @@ import (
 	"everynode/internal/view"
 )
 
-// installKinds gives the server the kinds of policies and of what keeps releases.
+// installKinds gives the server the kinds of policies and of the objects that keep releases.
 func (f *fakeAPI) installKinds() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -50,7 +50,7 @@ func listOfKind(kind string, items []runtime.Object) runtime.Object {
 	return l
 }
 
-// decodeOfKind reads an object that the scheme does not know; nil if it is none.
+// decodeOfKind decodes an object that the scheme does not know; nil for others.
 func decodeOfKind(body []byte) *unstructured.Unstructured {
 	var u unstructured.Unstructured
 	if json.Unmarshal(body, &u.Object) != nil || u.GetAPIVersion() != view.PolicyVersion {
@@ -59,7 +59,8 @@ func decodeOfKind(body []byte) *unstructured.Unstructured {
 	return &u
 }
 
-// updateOfKind keeps what the part that is written does not have: the status, or all but it.
+// updateOfKind copies the part that a write does not change from the old object: the status, or everything
+// but the status.
 func updateOfKind(old, sent *unstructured.Unstructured, sub string) *unstructured.Unstructured {
 	next := old.DeepCopy()
 	if sub == "status" {
@@ -118,7 +119,7 @@ func (c *cluster) rollout() *view.DaemonSetRollout {
 	return o
 }
 
-// stands returns where the release is, in a line.
+// stands returns the state of the release, in a line.
 func (c *cluster) stands() string {
 	c.t.Helper()
 	s := c.rollout().Status

@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// respondAsked answers with an object as the request wants it: whole, or of a list
-// only the metadata of each item.
+// respondAsked answers with an object in the form that the request wants: whole, or,
+// for a list, only the metadata of each item.
 func respondAsked(req *http.Request, obj runtime.Object) (*http.Response, error) {
 	if !strings.Contains(req.Header.Get("Accept"), "as=PartialObjectMetadataList") {
 		return respond(http.StatusOK, obj)

@@ -8,9 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// How the fake API server lets label selectors through: as k8s.io/apiserver's storage/cacher does,
-// in convertToWatchEvent. An object that gets a label by which a watch does not want it leaves that
-// watch as DELETED, and as it was before: without a time of deletion, and without the label.
+// How the fake API server applies label selectors: like k8s.io/apiserver's storage/cacher, in
+// convertToWatchEvent. An object that gets a label that a watch excludes leaves that watch as DELETED, with
+// its previous content: without a deletion time, and without the label.
 
 // labels returns the label selector of a list or a watch.
 func (r request) labels() labels.Selector {

@@ -9,10 +9,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// What other tests rest on: the fake API server deletes, collects and refuses as a real one does.
+// What other tests rely on: the fake API server deletes, collects and refuses as a real one does.
 func TestFakeAPIServerDeletes(t *testing.T) {
 	inCluster(t, func(c *cluster) {
-		c.starts, c.stops = -1, time.Hour // no kubelet has a hand in it
+		c.starts, c.stops = -1, time.Hour // no kubelet interferes
 		c.addNode("n")
 		pod := func(name string, change func(*corev1.Pod)) {
 			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{NodeName: "n"}}
@@ -45,7 +45,7 @@ func TestFakeAPIServerDeletes(t *testing.T) {
 		}{
 			{"runs", 40, true, 30, 30 * time.Second},
 			{"runs", 20, true, 20, 20 * time.Second},
-			{"runs", 5, true, 1, 10 * time.Second}, // it has had ten seconds
+			{"runs", 5, true, 1, 10 * time.Second}, // it already has ten seconds
 			{"runs", 0, false, 0, 0},
 			{"waits", 30, false, 0, 0},
 			{"held", 0, true, 0, 10 * time.Second},
@@ -65,8 +65,8 @@ func TestFakeAPIServerDeletes(t *testing.T) {
 	})
 }
 
-// Foreground deletion waits for the dependents, background deletion leaves them to the garbage
-// collector, and orphan deletion takes the owner off them.
+// Foreground deletion waits for the dependents, background deletion leaves them to the garbage collector, and
+// orphan deletion removes the owner from them.
 func TestFakeGarbageCollector(t *testing.T) {
 	for policy, want := range map[metav1.DeletionPropagation]struct{ set, pods, orphans int }{
 		metav1.DeletePropagationForeground: {1, 2, 0},
@@ -106,7 +106,7 @@ func TestFakeGarbageCollector(t *testing.T) {
 	}
 }
 
-// Admission refuses what it is there for, with its own code, and nothing else.
+// Admission refuses what it should, with its own code, and nothing else.
 func TestFakeAdmission(t *testing.T) {
 	f := newFakeAPI()
 	f.admit(webhook{verb: "create", resource: "pods", namespace: "tenant", refuses: 429, retryAfter: 7})

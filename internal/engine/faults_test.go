@@ -17,7 +17,7 @@ import (
 	"everynode/internal/delivery"
 )
 
-// A create whose answer is lost is found again, not made twice.
+// If the answer to a create is lost, the pod is found, not created twice.
 func TestLostCreateAnswerMakesNoSecondPod(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(10)
@@ -38,7 +38,7 @@ func TestLostCreateAnswerMakesNoSecondPod(t *testing.T) {
 	})
 }
 
-// Also if the engine dies with the answer, and the next one sees an old state.
+// Even if the engine dies with the answer, and the next one sees an old state.
 func TestLostAnswersAndRestart(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(10)
@@ -90,8 +90,8 @@ func TestServerOutageIsRiddenOut(t *testing.T) {
 	})
 }
 
-// While the watch shows nothing, own writes are known: no second create, no
-// second delete, and no more deletes than the budget allows.
+// While the watch shows nothing, own writes are known: no second create, no second
+// delete, and no more deletes than the budget allows.
 func TestStalledWatchLeadsToNoDoubleWrites(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(10)
@@ -123,8 +123,8 @@ func TestStalledWatchLeadsToNoDoubleWrites(t *testing.T) {
 	})
 }
 
-// Under a watch that lags all the time, and answers that get lost, the budget
-// holds and every node ends with one pod.
+// With a watch that always lags, and answers that get lost, the budget holds and every
+// node ends up with one pod.
 func TestBudgetHoldsUnderLagAndLoss(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(12)
@@ -154,8 +154,8 @@ func TestBudgetHoldsUnderLagAndLoss(t *testing.T) {
 	})
 }
 
-// A node whose pods are always refused waits alone: the rollout, the history,
-// the status and new nodes go on (I12).
+// A node whose pods are always refused waits alone: the rollout, the history, the
+// status and new nodes go on (I12).
 func TestFailingNodeHoldsUpNoOther(t *testing.T) {
 	for name, refusal := range map[string]error{
 		"admission": apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "agent", errors.New("no such pod on this node")),
@@ -206,7 +206,8 @@ func TestFailingNodeHoldsUpNoOther(t *testing.T) {
 	}
 }
 
-// A namespace without quota is not hammered: some probes, not one for each node.
+// A namespace without quota is not flooded: it gets a few probes, not one for each
+// node.
 func TestQuotaIsProbedGently(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(200)
@@ -286,7 +287,8 @@ func TestTerminatingNamespaceIsQuiet(t *testing.T) {
 	})
 }
 
-// Another's pod under our name does not stop us; ours under our name is taken.
+// Another owner's pod under our name does not stop us; our own under our name is taken
+// over.
 func TestTakenNameGetsSalt(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)
@@ -313,7 +315,7 @@ func TestTakenNameGetsSalt(t *testing.T) {
 	})
 }
 
-// The pods of a deleted node go at once, but only if its deletion was watched.
+// The pods of a deleted node go at once, but only if the deletion was watched.
 func TestNodeDeletionIsNotMissingNode(t *testing.T) {
 	left := func(c *cluster, node string) int {
 		return len(slices.DeleteFunc(c.pods(), func(p *corev1.Pod) bool { return p.Spec.NodeName != node }))
@@ -330,7 +332,7 @@ func TestNodeDeletionIsNotMissingNode(t *testing.T) {
 			t.Errorf("%d pods of the deleted node are left after 2 s", n)
 		}
 
-		// One that is missing from a new list, and one from a restart.
+		// One node that is missing from a new list, and one after a restart.
 		c.mu.Lock()
 		delete(c.objects["nodes"], "node-02") // no event
 		c.mu.Unlock()
@@ -349,8 +351,8 @@ func TestNodeDeletionIsNotMissingNode(t *testing.T) {
 	})
 }
 
-// A node that is deleted and registers again at once gets a new pod: the old
-// one belonged to the old Node.
+// A node that is deleted and registers again at once gets a new pod: the old one
+// belonged to the old Node.
 func TestNodeThatComesBackUnderItsName(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -368,7 +370,7 @@ func TestNodeThatComesBackUnderItsName(t *testing.T) {
 	})
 }
 
-// A deletion that the live read denies (the watch was wrong, or an old one was
+// A deletion that the live read denies (the watch was wrong, or an old event was
 // replayed) costs no pod.
 func TestNodeDeletionIsConfirmed(t *testing.T) {
 	inCluster(t, func(c *cluster) {
@@ -410,7 +412,7 @@ func TestStatusKeepsWhatOthersSet(t *testing.T) {
 		first := true
 		c.intercept(func(r request) (error, bool) {
 			if r.is("update", "daemonsets") && first {
-				first = false // someone else is quicker: ours meets a conflict
+				first = false // someone else is faster: our write meets a conflict
 				c.editSet(func(ds *appsv1.DaemonSet) {
 					ds.Status.Conditions = []appsv1.DaemonSetCondition{{Type: "Foreign", Status: corev1.ConditionTrue}}
 				})

@@ -15,8 +15,8 @@ import (
 	"everynode/internal/view"
 )
 
-// guarded is a cluster of 20 nodes in pool=main, whose DaemonSet is for that pool and follows a policy. The policy lets two
-// pods be taken away in an hour.
+// guarded is a cluster of 20 nodes in pool=main, whose DaemonSet selects that pool and follows a policy. The policy allows two
+// pods to be removed in an hour.
 func guarded(t *testing.T, test func(c *cluster), change ...func(*Config)) {
 	t.Helper()
 	inCluster(t, func(c *cluster) {
@@ -50,8 +50,8 @@ func (c *cluster) wantGuarded(when string, pods, held int) {
 	}
 }
 
-// An edit of labels that goes too far takes nothing away, comes it at once or node by node, and nothing when it is put back node
-// by node. It is told what is held, and why.
+// An edit of labels that goes too far removes nothing, whether it comes at once or node by node, and nothing when it is reverted
+// node by node. The engine reports what is held, and why.
 func TestLabelsOfManyNodesTakeNothing(t *testing.T) {
 	guarded(t, func(c *cluster) {
 		for i := range 6 {
@@ -83,7 +83,7 @@ func TestLabelsOfManyNodesTakeNothing(t *testing.T) {
 	})
 }
 
-// A few nodes may lose their pods, after a moment. More in the same hour may not, whoever leads; but by a person's word.
+// A few nodes may lose their pods, after a moment. More in the same hour may not, whoever leads, unless a person allows it.
 func TestFewRemovalsGo(t *testing.T) {
 	guarded(t, func(c *cluster) {
 		c.label(1, "other")
@@ -148,7 +148,7 @@ func TestTakenPodsAreForgottenQuietly(t *testing.T) {
 	})
 }
 
-// A node selector with a typo takes nothing away, in none of its waves; what it took nothing from, an abort leaves as it is.
+// A node selector with a typo removes nothing, in any of its waves; an abort leaves nodes that kept their pods as they are.
 func TestTypoInReleaseTakesNothing(t *testing.T) {
 	guarded(t, func(c *cluster) {
 		c.editSet(func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.NodeSelector["pool"] = "mian" })
@@ -162,7 +162,7 @@ func TestTypoInReleaseTakesNothing(t *testing.T) {
 	})
 }
 
-// To take away what guards moves nothing that is held (R12); neither does a restart after that.
+// Deleting the policy that guards moves nothing that is held (R12); neither does a restart after that.
 func TestDeletingTheGuardMovesNothing(t *testing.T) {
 	for what, do := range map[string]func(c *cluster){
 		"the policy": func(c *cluster) { c.delete(view.PolicyResource, "waves", "") },
@@ -196,7 +196,7 @@ func TestDeletingTheGuardMovesNothing(t *testing.T) {
 	}
 }
 
-// Nothing goes before that it goes is kept, or else the next leader would let as many go again.
+// No pod goes before that removal is recorded, because otherwise the next leader would let as many go again.
 func TestRemovalsAreKeptBeforeTheyGo(t *testing.T) {
 	guarded(t, func(c *cluster) {
 		c.deny("update daemonsetrollouts/status")
@@ -209,7 +209,7 @@ func TestRemovalsAreKeptBeforeTheyGo(t *testing.T) {
 	})
 }
 
-// A node that was let lose its pod, and got its label back before it did, is held like any other.
+// A node that was allowed to lose its pod, and got its label back before it did, is held like any other.
 func TestNodeIsAllowedOnce(t *testing.T) {
 	guarded(t, func(c *cluster) {
 		c.deny("delete pods")
@@ -228,7 +228,7 @@ func TestNodeIsAllowedOnce(t *testing.T) {
 	})
 }
 
-// A policy that is not there lets nothing go.
+// A policy that does not exist lets nothing go.
 func TestRemovalsWithoutAPolicy(t *testing.T) {
 	guarded(t, func(c *cluster) {
 		c.delete(view.PolicyResource, "waves", "")
@@ -238,7 +238,7 @@ func TestRemovalsWithoutAPolicy(t *testing.T) {
 	})
 }
 
-// What may go and does not, because others refuse it, does not go on top of what may go in a later hour: after some minutes it is
+// A pod that may go and does not, because others refuse it, is not added to what may go in a later hour: after some minutes it is
 // held again.
 func TestWhatWasLetGoAndStayedIsPendingAgain(t *testing.T) {
 	guarded(t, func(c *cluster) {

@@ -16,8 +16,8 @@ import (
 	"everynode/internal/delivery"
 )
 
-// While every fifth create fails for a reason of the API server's, no more nodes are granted the new revision until a minute
-// without that has passed; where it is a webhook that fails, the release goes on.
+// While every fifth create fails because of the API server, no more nodes are granted the new revision until a minute
+// without failures has passed; if a webhook fails, the release goes on.
 func TestReleaseWaitsForAWellAPIServer(t *testing.T) {
 	for text, wants := range map[string]bool{"etcdserver: leader changed": true, `failed calling webhook "x": context deadline exceeded`: false} {
 		released(t, 100, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1m"}]}`, "", func(c *cluster) {
@@ -61,13 +61,13 @@ func TestReleaseWaitsForAWellAPIServer(t *testing.T) {
 	}
 }
 
-// Nobody's webhook makes the API server unwell, whatever it answers and however long it takes; refusals do not either.
+// No webhook makes the API server count as unwell, whatever it answers and however long it takes; refusals do not either.
 func TestWhatCountsAgainstTheAPIServer(t *testing.T) {
 	pods := schema.GroupResource{Resource: "pods"}
 	for name, c := range map[string]struct {
 		err         error
 		takes       time.Duration
-		read, write bool // are held against it
+		read, write bool // count against it
 	}{
 		"well":                    {nil, 0, false, false},
 		"slow":                    {nil, 3 * time.Second, true, false},

@@ -17,7 +17,7 @@ import (
 	"everynode/internal/view"
 )
 
-// revisions returns the numbers of the revisions, by the image that they hold.
+// revisions returns the numbers of the revisions, by the image in their template.
 func (c *cluster) revisions() map[string]int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,8 +48,8 @@ func uids(pods []*corev1.Pod) map[string]types.UID {
 	return out
 }
 
-// An undo in the middle of an update gives the old revision the highest number
-// and restarts only the pods that the update had reached.
+// An undo in the middle of an update gives the old revision the highest number and
+// restarts only the pods that the update had reached.
 func TestUndoRestartsOnlyWhatDiffers(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(6)
@@ -98,7 +98,7 @@ func TestHistoryKeepsItsLimit(t *testing.T) {
 	})
 }
 
-// A revision that pods still have is kept over the limit (I11).
+// A revision that still has pods is kept beyond the limit (I11).
 func TestHistoryKeepsRevisionsWithPods(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -123,8 +123,8 @@ func TestHistoryKeepsRevisionsWithPods(t *testing.T) {
 	})
 }
 
-// Another template under the name of the new revision: the collision count goes
-// up and the revision gets another name.
+// If another template has the name of the new revision, the collision count goes up and
+// the revision gets another name.
 func TestHashCollision(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -149,8 +149,8 @@ func TestHashCollision(t *testing.T) {
 	})
 }
 
-// The same collision, found only when the create is refused: with the watch of
-// revisions behind.
+// The same collision, found only when the create is refused, because the watch of
+// revisions is behind.
 func TestHashCollisionFoundByCreate(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -176,8 +176,8 @@ func TestHashCollisionFoundByCreate(t *testing.T) {
 	})
 }
 
-// Several revisions of one template: pods of the others get the label of the
-// newest, none restarts, and the others go.
+// Several revisions of one template: pods of the others get the label of the newest,
+// none restarts, and the others are deleted.
 func TestDuplicateRevisionsAreMerged(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -230,7 +230,7 @@ func TestNoAdoptionForADeletedSet(t *testing.T) {
 	})
 }
 
-// A pod that cannot be adopted puts off its node only.
+// A pod that cannot be adopted postpones its node only.
 func TestFailedAdoptionHoldsUpNoOther(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(4)

@@ -21,8 +21,8 @@ import (
 	"k8s.io/client-go/transport"
 )
 
-// serveTLS returns the fake API server behind a real socket. As a real one does, it
-// looks at the dates of the client's certificate with each request.
+// serveTLS serves the fake API server on a real socket. As a real one does, it checks the dates of the client's
+// certificate with each request.
 func (f *fakeAPI) serveTLS(t *testing.T) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -50,7 +50,7 @@ func (f *fakeAPI) serveTLS(t *testing.T) *httptest.Server {
 	}))
 	s.EnableHTTP2 = true
 	s.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), 0)
-	s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert} // what it is worth, the handler says
+	s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert} // the handler checks it
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s
@@ -74,9 +74,9 @@ func (l *logText) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
-// lastingFile returns a file that is there as long as the process is, and has no name that anybody would have to
+// lastingFile returns a file that exists as long as the process does, and has no name that anybody would have to
 // remove. client-go reads the files of a client's certificate again until the process ends, and logs each time that
-// they are not there.
+// they do not exist.
 func lastingFile(t *testing.T) string {
 	t.Helper()
 	named := filepath.Join(t.TempDir(), "file")
@@ -87,9 +87,8 @@ func lastingFile(t *testing.T) string {
 	return fmt.Sprintf("/proc/self/fd/%d", fd)
 }
 
-// A client certificate that expires while the engine runs is told of in words,
-// by the log and by readiness, although the watches are still open; and when the
-// file is renewed the engine goes on by itself.
+// A client certificate that expires while the engine runs is reported in words, by the log and by readiness,
+// although the watches are still open; and when the file is renewed the engine continues by itself.
 func TestClientCertificateExpires(t *testing.T) {
 	transport.CertCallbackRefreshDuration = 50 * time.Millisecond
 	c := &cluster{fakeAPI: newFakeAPI(), t: t, starts: 10 * time.Millisecond, stops: 10 * time.Millisecond, dead: map[string]bool{}}
@@ -123,8 +122,8 @@ func TestClientCertificateExpires(t *testing.T) {
 	t.Cleanup(c.stop) // before the server, which waits for its watches
 	until("three pods", func() bool { return len(c.pods()) == 3 && m.Ready() == nil })
 
-	// However long it took to get here, and however long the new certificate takes to
-	// reach the connections: it expires, and nothing has to be done before it does.
+	// However long it took to get here, and however long the new certificate takes to reach the connections: it
+	// expires, and nothing has to be done before it does.
 	renew(time.Second)
 	expired := func() bool {
 		err := m.Ready()
@@ -148,10 +147,9 @@ func TestClientCertificateExpires(t *testing.T) {
 	}
 }
 
-// What was asked before the API server changed its mind says nothing of what it thinks
-// now, and what it thinks of one client nothing of another, which has a certificate
-// and connections of its own. It is told once that we are refused, and once that we
-// are not.
+// A request sent before the API server changed its mind does not show its current answer, and its answer to one
+// client says nothing about another client, which has its own certificate and connections. The engine reports once
+// that we are refused, and once that we no longer are.
 func TestLateAnswer(t *testing.T) {
 	log := &logText{}
 	r := &requests{standings: map[*meter]*standing{}}
@@ -164,11 +162,11 @@ func TestLateAnswer(t *testing.T) {
 	}{
 		{one, http.StatusOK, 0, 1, false},
 		{one, http.StatusUnauthorized, 1, 2, true},
-		{one, http.StatusOK, 1, 3, true}, // was late
+		{one, http.StatusOK, 1, 3, true}, // it was late
 		{two, http.StatusUnauthorized, 3, 4, true},
-		{one, http.StatusOK, 3, 5, true}, // the other one is still refused
+		{one, http.StatusOK, 3, 5, true}, // the other client is still refused
 		{two, http.StatusOK, 5, 6, false},
-		{one, http.StatusUnauthorized, 4, 7, false}, // was late
+		{one, http.StatusUnauthorized, 4, 7, false}, // it was late
 		{two, http.StatusUnauthorized, 5, 7, false},
 	} {
 		r.noteIdentity(s.by, s.code, at(s.asked), at(s.now))

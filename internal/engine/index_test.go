@@ -18,8 +18,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// watched is an index with its first fill done, and the keys that changes have
-// made dirty since they were last asked for.
+// watched is an index with its first fill done, and the keys that changes have made dirty since they were
+// last asked for.
 type watched struct {
 	*index
 	keys []string
@@ -173,7 +173,7 @@ func TestOwnWritesAreAheadOfTheWatch(t *testing.T) {
 	w.reachedPods(10)
 	ready5 := func(p *corev1.Pod) { ready(p, true) }
 
-	w.assume(rawPod("late", "a", "x", 9)) // the watch has been there: it went since
+	w.assume(rawPod("late", "a", "x", 9)) // the watch has been there: the pod is gone since
 	if w.pod("uid-late") != nil {
 		t.Error("a write that the watch has passed brought a pod back")
 	}
@@ -203,7 +203,7 @@ func TestOwnWritesAreAheadOfTheWatch(t *testing.T) {
 	if len(w.buried) != 0 {
 		t.Errorf("buried forever: %v", w.buried)
 	}
-	w.assume(rawPod("brief", "a", "x", 36)) // created and gone before an older list comes
+	w.assume(rawPod("brief", "a", "x", 36)) // created and gone before an older list arrives
 	w.bury("uid-brief")
 	w.replacePods(nil, 35)
 	w.upsertPod(testPod(t, "brief", "a", "x", 36))
@@ -264,8 +264,7 @@ func TestAskedLabels(t *testing.T) {
 	}
 }
 
-// A pod that changes hands is looked at by both: the DaemonSet that has lost it has
-// a node without one.
+// Both DaemonSets look at a pod that changes its owner: the one that has lost it has a node without a pod.
 func TestPodThatChangesHandsMarksBoth(t *testing.T) {
 	w := newWatched()
 	w.addSet(t, "x", nil)
@@ -288,7 +287,8 @@ func TestPodThatChangesHandsMarksBoth(t *testing.T) {
 	}
 }
 
-// A decision about a whole fleet leaves no map of that size behind, through which every later one would look.
+// A decision about a whole fleet does not leave behind a map of that size, which every later decision would
+// have to scan.
 func TestManyMarksLeaveNoLargeMap(t *testing.T) {
 	w := newWatched()
 	w.addSet(t, "x", nil)

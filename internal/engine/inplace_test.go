@@ -15,7 +15,7 @@ import (
 	"everynode/internal/view"
 )
 
-// A new image comes to the pods where they run, one after the other, and none is counted before its new container serves.
+// A new image comes to the pods in place, one after the other, and none is counted before its new container serves.
 func TestUpdateInPlace(t *testing.T) {
 	for name, how := range map[string]func(*keepers){
 		"with a readiness probe": func(*keepers) {},
@@ -46,8 +46,8 @@ func TestUpdateInPlace(t *testing.T) {
 	}
 }
 
-// What only deletion can do is done by deletion: nobody has asked, more than images differs, or the pod is not what its
-// revision says.
+// What only deletion can do is done by deletion: the DaemonSet does not ask for it, more than images differs, or the pod
+// does not match its revision.
 func TestUpdateNotInPlace(t *testing.T) {
 	for name, how := range map[string]func(*keepers){
 		"not asked for": func(k *keepers) {
@@ -120,7 +120,8 @@ func TestUpdateNotInPlace(t *testing.T) {
 	}
 }
 
-// A bad image stops on as many nodes as may be down. Undone, the pods that have it get the old one back where they run.
+// A bad image stops on as many nodes as may be down. When it is undone, the pods that have it get the old one back in
+// place.
 func TestUndoInPlace(t *testing.T) {
 	inPlaceCluster(t, 6, func(k *keepers) {
 		k.bad["agent:bad"] = true
@@ -140,8 +141,8 @@ func TestUndoInPlace(t *testing.T) {
 	})
 }
 
-// Answers that are lost, versions that are passed, an engine that is started again in the middle: the budget holds, and
-// in the end all is done.
+// With lost answers, versions that are skipped, and an engine that is restarted in the middle, the budget holds, and in
+// the end everything is done.
 func TestUpdateInPlaceWithFaults(t *testing.T) {
 	for name, how := range map[string]func(*keepers){
 		"answers are lost": func(k *keepers) {
@@ -208,7 +209,7 @@ func TestUpdateInPlaceWithFaults(t *testing.T) {
 	}
 }
 
-// Where a change is refused the pod stays as it is: what may not have the new image is better off with the old one.
+// If a change is refused the pod stays as it is: a pod that may not have the new image is better off with the old one.
 func TestChangeRefused(t *testing.T) {
 	inPlaceCluster(t, 3, func(k *keepers) {
 		k.intercept(func(r request) (error, bool) {
@@ -231,7 +232,7 @@ func TestChangeRefused(t *testing.T) {
 	})
 }
 
-// In a release the pods of a wave get the new image where they run, and the old one again when it is aborted.
+// In a release the pods of a wave get the new image in place, and the old one again when it is aborted.
 func TestReleaseInPlace(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		k := &keepers{cluster: c, serves: map[string]string{}, bad: map[string]bool{"agent:bad": true}, lacks: map[string]bool{}, works: map[string]bool{}, probed: true}
@@ -262,7 +263,7 @@ func TestReleaseInPlace(t *testing.T) {
 	})
 }
 
-// A new image may be well while the container beside it, which is not changed, cannot live with it: the release stops.
+// A new image may work while the unchanged container beside it fails because of it: the release stops.
 func TestReleaseInPlaceBreaksAnotherContainer(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		k := &keepers{cluster: c, serves: map[string]string{}, bad: map[string]bool{}, lacks: map[string]bool{}, works: map[string]bool{}, breaks: map[string]int32{"agent:2": 7}, probed: true}
@@ -284,7 +285,7 @@ func TestReleaseInPlaceBreaksAnotherContainer(t *testing.T) {
 	})
 }
 
-// A long list of annotations does not part a DaemonSet from its policy, or from how it is to be updated.
+// A long list of annotations does not separate a DaemonSet from its policy, or from how it is to be updated.
 func TestLargeAnnotationsKeepWhatTheEngineReads(t *testing.T) {
 	ds := &appsv1.DaemonSet{}
 	padded(ds)
@@ -295,7 +296,7 @@ func TestLargeAnnotationsKeepWhatTheEngineReads(t *testing.T) {
 	}
 }
 
-// That a pod cannot be changed is remembered of all of its versions.
+// A pod that cannot be changed is remembered through all of its versions.
 func TestUnfitPodsStayUnfit(t *testing.T) {
 	ix := newIndex()
 	pod := &podEntry{version: 1, owner: "set"}
@@ -311,7 +312,7 @@ func TestUnfitPodsStayUnfit(t *testing.T) {
 	ix.unfit("gone", true)
 }
 
-// Whether a new pod would be let in is asked once for each revision, and a quota that is used up does not count.
+// Whether a new pod would be admitted is asked once for each revision, and a used-up quota does not count.
 func TestAdmissionIsAskedOnce(t *testing.T) {
 	inPlaceCluster(t, 5, func(k *keepers) {
 		asked := 0

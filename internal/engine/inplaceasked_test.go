@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// What keeps a pod from being changed may pass while it cannot be deleted either.
+// What keeps a pod from being changed may pass while the pod cannot be deleted either.
 func TestUnfitForNow(t *testing.T) {
 	debug := func(k *keepers, state corev1.ContainerState) {
 		for _, p := range k.pods() {
@@ -43,7 +43,7 @@ func TestUnfitForNow(t *testing.T) {
 	})
 }
 
-// Whether new pods are let in is asked again when pods are to become ones of a revision again, and after a while.
+// Whether new pods are admitted is asked again when pods are to get a revision again, and after a while.
 func TestAdmissionIsAskedAgain(t *testing.T) {
 	refuse := func(k *keepers) {
 		k.intercept(func(r request) (error, bool) {
@@ -92,7 +92,7 @@ func TestAdmissionIsAskedAgain(t *testing.T) {
 	})
 }
 
-// A revision that cannot be read stops nothing: its pods are deleted meanwhile, and changed when it can be read again.
+// A revision that cannot be read stops nothing: its pods are deleted meanwhile, and changed once it can be read again.
 func TestRevisionThatCannotBeRead(t *testing.T) {
 	inPlaceCluster(t, 6, func(k *keepers) {
 		k.intercept(func(r request) (error, bool) {

@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Updates that follow each other faster than kubelets: what those finish for one of them does not count for the next.
+// Updates that come faster than kubelets work: what those finish for one of them does not count for the next.
 func TestUpdatesInQuickSuccession(t *testing.T) {
 	for name, c := range map[string]struct{ probed, lies, same bool }{
 		"with a readiness probe": {true, false, false},
@@ -39,7 +39,7 @@ func TestUpdatesInQuickSuccession(t *testing.T) {
 	}
 }
 
-// A change that is undone before the kubelet has heard of it starts no container again. No pod waits for one.
+// A change that is undone before the kubelet has seen it restarts no container. No pod waits for one.
 func TestUndoOfAChangeThatNobodyHasSeen(t *testing.T) {
 	inPlaceCluster(t, 3, func(k *keepers) {
 		deaf := func(is bool) {
@@ -50,7 +50,7 @@ func TestUndoOfAChangeThatNobodyHasSeen(t *testing.T) {
 			}
 		}
 		before := k.identities()
-		deaf(true) // though the nodes are Ready, for a while yet
+		deaf(true) // though the nodes still count as Ready for a while
 		k.editSet(image("agent:2"))
 		k.run(5 * time.Second)
 		if k.with("agent:2") != 1 {
@@ -79,7 +79,8 @@ func TestUndoOfAChangeThatNobodyHasSeen(t *testing.T) {
 	})
 }
 
-// An image that cannot be pulled stops on one node, whose pod is made again when that is undone: its kubelet may still pull it.
+// An image that cannot be pulled stops on one node. When that is undone its pod is created again, because its kubelet may still
+// pull the image.
 func TestUndoOfAnImageThatCannotBePulled(t *testing.T) {
 	inPlaceCluster(t, 4, func(k *keepers) {
 		k.lacks["agent:none"] = true
@@ -98,7 +99,7 @@ func TestUndoOfAnImageThatCannotBePulled(t *testing.T) {
 	})
 }
 
-// Other names for the same content: each pod is doubted for a while, once, and can be changed again after that.
+// Other names for the same content: each pod is in doubt for a while, once, and can be changed again after that.
 func TestUpdateInPlaceOfTheSameContent(t *testing.T) {
 	inPlaceCluster(t, 3, func(k *keepers) {
 		k.probed, k.same = false, true
@@ -123,7 +124,7 @@ func TestUpdateInPlaceOfTheSameContent(t *testing.T) {
 	})
 }
 
-// A doubt about a change ends when the pod has been ready for as long as it takes, once, and for this change alone.
+// A doubt about a change ends when the pod has been ready for long enough, once, and only for this change.
 func TestDoubtEndsOnce(t *testing.T) {
 	at := time.Unix(1_000_000, 0)
 	ix := newIndex()

@@ -16,8 +16,9 @@ func deleteOf(node, uid string) *write {
 
 func createOn(node string) *write { return &write{create: &plan.Create{Node: node}, hash: "h1"} }
 
-// While a pod is being deleted no second delete of it waits, and no create: what the
-// first learns comes before both. A delete of another pod on the node does wait.
+// While a pod is being deleted neither a second delete of it nor a create waits: the
+// outcome of the first comes before both. A delete of another pod on the node does
+// wait.
 func TestWritesUnderWayAreWaitedFor(t *testing.T) {
 	l := newLane(identity{}, nil)
 	first := deleteOf("node-1", "a")
@@ -35,7 +36,7 @@ func TestWritesUnderWayAreWaitedFor(t *testing.T) {
 	}
 }
 
-// A write that is decided on again keeps its turn, and rests on what was decided last.
+// A write that is decided on again keeps its turn, and is based on the last decision.
 func TestDecidedAgainRestsOnTheLast(t *testing.T) {
 	l := newLane(identity{}, nil)
 	old := deleteOf("node-1", "a")
@@ -55,7 +56,8 @@ func TestDecidedAgainRestsOnTheLast(t *testing.T) {
 }
 
 // A DaemonSet that is answered with 429 rests for as long as it is asked to, and longer
-// each time, until a write succeeds. What was under way meanwhile tells nothing new.
+// each time, until a write succeeds. Writes that were under way meanwhile show nothing
+// new.
 func TestLaneRestsLongerAndLonger(t *testing.T) {
 	l, now := newLane(identity{}, &tenant{}), time.Now()
 	var rests []time.Duration

@@ -32,8 +32,7 @@ func elect(name string) func(*Config) {
 	return func(cfg *Config) { cfg.LeaderElect, cfg.Identity = true, name }
 }
 
-// Of two engines one works; when it stops, it has released the lease and the
-// other takes over within seconds.
+// Of two engines one works; when it stops, it has released the lease and the other takes over within seconds.
 func TestLeaderHandsOver(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -66,8 +65,8 @@ func TestLeaderHandsOver(t *testing.T) {
 	})
 }
 
-// A leader that is told to stop waits for the answers of what it has sent, for a while: the API server need not notice
-// that somebody waits no more, and would do it beside the next leader.
+// A leader that is told to stop waits for the answers to its requests for a while. The API server may not notice that the
+// client is gone, and would carry out a request beside the next leader.
 func TestStoppedLeaderHearsItsAnswers(t *testing.T) {
 	for _, takes := range []time.Duration{500 * time.Millisecond, time.Minute} {
 		inCluster(t, func(c *cluster) {
@@ -97,8 +96,8 @@ func TestStoppedLeaderHearsItsAnswers(t *testing.T) {
 	}
 }
 
-// The answer to a write is lost after the leader was told to stop, and not by its doing: then the write may take effect until
-// its deadline, and the lease is kept until then.
+// The answer to a write is lost after the leader was told to stop, and not because of that. Then the write may take effect
+// until its deadline, and the lease is kept until then.
 func TestStoppedLeaderWhoseAnswerIsLostKeepsTheLease(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		one := &slowServer{c: c, takes: writesTake(500 * time.Millisecond)}
@@ -158,8 +157,7 @@ func TestLostLeaseStopsWrites(t *testing.T) {
 	})
 }
 
-// A new leader whose watches are behind acts on what is, not on what they have
-// shown.
+// A new leader whose watches are behind acts on the current state, not on what they have shown.
 func TestNewLeaderCatchesUp(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -189,8 +187,8 @@ func TestNewLeaderCatchesUp(t *testing.T) {
 	})
 }
 
-// The same of nodes: what the last leader has seen of them is not undone, and old
-// events that come afterwards change nothing.
+// The same for nodes: what the last leader has seen of them is not undone, and old events that arrive afterwards change
+// nothing.
 func TestNewLeaderCatchesUpWithNodes(t *testing.T) {
 	move := func(pool string) func(*corev1.Node) {
 		return func(n *corev1.Node) { n.Labels = map[string]string{"pool": pool} }
@@ -232,8 +230,8 @@ func TestNewLeaderCatchesUpWithNodes(t *testing.T) {
 	})
 }
 
-// A leader that was frozen finds the lease in other hands when it wakes up. It
-// writes nothing more, and leaves the lease to whom it belongs.
+// A leader that was frozen finds that another holds the lease when it wakes up. It writes nothing more, and does not touch the
+// lease.
 func TestWokenLeaderIsSilent(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -253,13 +251,13 @@ func TestWokenLeaderIsSilent(t *testing.T) {
 		if got := c.leader(); got != "two" {
 			t.Errorf("the leader is %q", got)
 		}
-		c.run(time.Minute) // two is never heard of again
+		c.run(time.Minute) // engine two is never heard of again
 		c.covered(3, "agent:2")
 	})
 }
 
-// A tenure is over when it was not renewed in time, and a renewal that comes
-// later does not bring it back: others may have led, and be gone again.
+// A tenure is over when it was not renewed in time, and a later renewal does not bring it back: others may have led, and be
+// gone again.
 func TestTenureLapses(t *testing.T) {
 	now := time.Now()
 	ended := 0
@@ -268,7 +266,7 @@ func TestTenureLapses(t *testing.T) {
 	if !n.holds(now) {
 		t.Error("one that has not begun is over")
 	}
-	n.lose() // the lease of others, before it was won
+	n.lose() // another process holds the lease, before this one has won it
 	n.renew(now, delivery.LeaseTerm)
 	if !n.holds(now.Add(delivery.RenewDeadline)) || ended != 0 {
 		t.Error("over before the deadline")
@@ -299,8 +297,8 @@ func TestFollowerEnds(t *testing.T) {
 	})
 }
 
-// Two engines are stopped one after the other, as when their Deployment is scaled to nothing. The second one is just taking the
-// lease that the first has released: it waits for the answer, and releases what it got.
+// Two engines are stopped one after the other, as when their Deployment is scaled to zero. The second one is just taking the
+// lease that the first has released: it waits for the answer, and releases the lease.
 func TestFollowerThatIsWinningReleases(t *testing.T) {
 	for _, after := range []time.Duration{50 * time.Millisecond, 250 * time.Millisecond, 350 * time.Millisecond, time.Second} {
 		inCluster(t, func(c *cluster) {

@@ -8,8 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// No namespace can take the metrics of others out, whatever it is called and
-// however many DaemonSets it has.
+// No namespace can crowd out the metrics of others, whatever its name and however many
+// DaemonSets it has.
 func TestWhichSetsHaveMetrics(t *testing.T) {
 	var keys []types.NamespacedName
 	key := func(namespace, name string) types.NamespacedName {

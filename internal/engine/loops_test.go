@@ -17,8 +17,8 @@ import (
 // evictor deletes every pod of a node soon after it was created, as long as it is on.
 type evictor struct {
 	on    atomic.Bool
-	made  atomic.Int32 // pods that were created there
-	force bool         // no grace period, and no word about it
+	made  atomic.Int32 // how many pods were created there
+	force bool         // no grace period, and no DisruptionTarget condition
 }
 
 func (c *cluster) evict(node string, after time.Duration, ev *evictor) {
@@ -54,9 +54,8 @@ func (c *cluster) evict(node string, after time.Duration, ev *evictor) {
 	}
 }
 
-// Whoever deletes the pods of a node as they come, and however, sees them made
-// again more and more slowly. Nobody else notices, and a change of the node is
-// tried soon.
+// Whoever deletes the pods of a node as they come, and however, sees them recreated more and more slowly. Nobody else is
+// affected, and a change of the node leads to a try soon.
 func TestEvictedPodsComeBackMoreAndMoreSlowly(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		t.Run(fmt.Sprintf("force=%v", force), func(t *testing.T) {
@@ -95,8 +94,8 @@ func TestEvictedPodsComeBackMoreAndMoreSlowly(t *testing.T) {
 	}
 }
 
-// A create that is under way for a minute, because of a webhook, is not a pod that lasts for a minute: there, too, they are
-// made again more and more slowly.
+// A create that is under way for a minute, because of a webhook, is not a pod that lasts for a minute: there, too, pods are
+// recreated more and more slowly.
 func TestEvictedPodsComeBackMoreAndMoreSlowlyThoughCreatesAreSlow(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.stops = 50 * time.Millisecond
@@ -122,7 +121,7 @@ func TestEvictedPodsComeBackMoreAndMoreSlowlyThoughCreatesAreSlow(t *testing.T) 
 	})
 }
 
-// A pod that somebody deletes by hand is back at once, also the third time.
+// A pod that somebody deletes by hand is back at once, even the third time.
 func TestPodDeletedByHandIsBackAtOnce(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -144,7 +143,7 @@ func TestPodDeletedByHandIsBackAtOnce(t *testing.T) {
 	})
 }
 
-// An edit of the template may be what ends the trouble: it is tried at once.
+// An edit of the template may end the trouble: a create is tried at once.
 func TestEditEndsThePauseOfPodsThatDoNotLast(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.stops = 50 * time.Millisecond
@@ -161,7 +160,7 @@ func TestEditEndsThePauseOfPodsThatDoNotLast(t *testing.T) {
 	})
 }
 
-// What admission makes of our pods must not send us round in circles either.
+// What admission does to our pods must not cause a loop either.
 func TestAdmissionThatTakesPodsAway(t *testing.T) {
 	for what, change := range map[string]func(*corev1.Pod){
 		"labels": func(p *corev1.Pod) { p.Labels = map[string]string{"mesh": "on"} },
@@ -190,8 +189,7 @@ func TestAdmissionThatTakesPodsAway(t *testing.T) {
 	}
 }
 
-// An owner reference that names the group in which DaemonSets were at first is
-// still ours.
+// A pod whose owner reference names the API group that DaemonSets were in originally is still ours.
 func TestOwnerOfTheFirstGroup(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -208,8 +206,8 @@ func TestOwnerOfTheFirstGroup(t *testing.T) {
 	})
 }
 
-// A controller reference that has our UID and is of another kind is nobody's: the
-// name is taken, and is not tried without end.
+// A controller reference that has our UID but another kind does not count: the name is taken, and is not retried without
+// end.
 func TestOwnerOfAnotherKindWithOurUID(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)
@@ -225,8 +223,7 @@ func TestOwnerOfAnotherKindWithOurUID(t *testing.T) {
 	})
 }
 
-// A pod that changes faster than a delete can name its version is tried at growing
-// pauses.
+// A pod that changes faster than a delete can name its version is retried at growing pauses.
 func TestConflictsSlowDown(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -249,7 +246,7 @@ func TestConflictsSlowDown(t *testing.T) {
 	})
 }
 
-// notFounds is 404s that say nothing of a pod.
+// notFounds returns 404s that say nothing about a pod.
 func notFounds() map[string]error {
 	pods := schema.GroupResource{Resource: "pods"}
 	other := apierrors.NewNotFound(pods, "")
@@ -293,8 +290,7 @@ func TestForeign404(t *testing.T) {
 	}
 }
 
-// A 404 that cannot be told from a true one hides a pod no longer than until the next
-// live read, which comes by itself.
+// A 404 that cannot be distinguished from a true one hides a pod only until the next live read, which comes by itself.
 func TestPerfect404IsFoundOut(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)

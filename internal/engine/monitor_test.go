@@ -37,7 +37,7 @@ func isServing(t *testing.T, m *Monitor) {
 	}
 }
 
-// metrics returns the samples of a scrape: name, labels in braces, and value.
+// metrics returns the samples of a scrape: name with labels in braces, and value.
 func metrics(t *testing.T, m *Monitor) map[string]float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
@@ -115,14 +115,14 @@ func TestMetricsOfARollout(t *testing.T) {
 	})
 }
 
-// However many DaemonSets there are, the metrics have a bounded number of
-// series; the sums are of all.
+// However many DaemonSets there are, the metrics have a limited number of series; the
+// sums are over all.
 func TestMetricsAreBounded(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		m := NewMonitor()
 		c.addNodes(1)
 		for i := range maxListed + 10 {
-			c.addSet(func(ds *appsv1.DaemonSet) { // of pods of its own, or each looks at those of all others
+			c.addSet(func(ds *appsv1.DaemonSet) { // with a selector of its own, otherwise each looks at the pods of all others
 				ds.Name = fmt.Sprintf("agent-%04d", i)
 				ds.Spec.Selector.MatchLabels["app"], ds.Spec.Template.Labels["app"] = ds.Name, ds.Name
 			})
@@ -144,7 +144,7 @@ func TestMetricsAreBounded(t *testing.T) {
 	})
 }
 
-// Without one permission the engine says which, and goes on with the rest.
+// If a permission is missing the engine names it, and goes on with the rest.
 func TestMissingPermission(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		m := NewMonitor()
@@ -171,8 +171,8 @@ func TestMissingPermission(t *testing.T) {
 	})
 }
 
-// An API server that is gone for ten minutes is asked now and then, by one who
-// stays healthy; when it is back it is not run over.
+// An API server that is gone for ten minutes is asked now and then, by an engine that
+// stays healthy; when the server is back it is not flooded.
 func TestServerGoneForTenMinutes(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		const nodes = 200
@@ -245,8 +245,8 @@ func TestStandbyIsReady(t *testing.T) {
 	})
 }
 
-// Told to stop while the API server does not answer, the engine ends well within
-// the time that a kubelet gives a pod.
+// Told to stop while the API server does not answer, the engine ends well within the
+// time that a kubelet gives a pod.
 func TestStopsWhileServerHangs(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(20)
@@ -264,8 +264,8 @@ func TestStopsWhileServerHangs(t *testing.T) {
 	})
 }
 
-// Pods of a DaemonSet kind that somebody has defined in another group are none
-// of ours: not counted, not adopted, not waited for.
+// Pods of a kind DaemonSet that somebody has defined in another group are not ours: not
+// counted, not adopted, not waited for.
 func TestDaemonSetOfAnotherGroup(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -289,7 +289,7 @@ func TestDaemonSetOfAnotherGroup(t *testing.T) {
 		c.editSet(image("agent:2"))
 		stopOne()
 		<-endedOne
-		c.run(time.Second) // before a watch that stands still would be given up
+		c.run(time.Second) // less than it takes to give up a watch that stands still
 		if n := c.wrote("delete pods"); n == 0 {
 			t.Error("the new leader waits for pods that are not ours")
 		}
@@ -354,8 +354,8 @@ func TestAim(t *testing.T) {
 	}
 }
 
-// Whatever the engine asks for in a busy life is among the permissions that it
-// looks after.
+// Everything that the engine requests in a busy life is among the permissions that it
+// checks.
 func TestPermissionsAreComplete(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		m := NewMonitor()
@@ -382,7 +382,7 @@ func TestPermissionsAreComplete(t *testing.T) {
 			}
 			resource, verb, _ := strings.Cut(strings.TrimSuffix(rest, "}"), ",verb=")
 			if resource == runtimeClasses {
-				continue // nothing is wrong without that right
+				continue // it works without this permission
 			}
 			if asked := verb + " " + resource; !slices.Contains(known, asked) && resource != "other" && resource != "selfsubjectaccessreviews" {
 				t.Errorf("%s is asked for and not among the permissions %v", asked, known)

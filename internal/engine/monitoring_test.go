@@ -32,7 +32,8 @@ func exported(t *testing.T) (lines []string) {
 
 const monitoring = "../../deploy/monitoring/"
 
-// The list of metrics that alerts and dashboard are held to, in a module of their own, is that of the controller.
+// The list of metrics that the alerts and the dashboard are tested with, in their own module, is that of the
+// controller.
 func TestMetricsAreListed(t *testing.T) {
 	const file = monitoring + "testdata/metrics.txt"
 	want := strings.Join(exported(t), "\n") + "\n"
@@ -42,7 +43,7 @@ func TestMetricsAreListed(t *testing.T) {
 	}
 }
 
-// Alerts, dashboard and docs name no metric that there is not, and the docs name all.
+// Alerts, dashboard and docs name only existing metrics, and the docs name all.
 func TestMetricsThatAreNamed(t *testing.T) {
 	there := map[string]bool{}
 	for _, line := range exported(t) {

@@ -16,16 +16,16 @@ import (
 	"everynode/internal/plan"
 )
 
-// refusedCreates returns how many creates of pods the server has not carried out.
+// refusedCreates returns how many creates of pods the server has refused.
 func (c *cluster) refusedCreates() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.writes["create pods"] - len(c.creates)
 }
 
-// A kubelet keeps a pod that has ended for a moment, and with it the first name of the next one.
-// The engine knows that pod, and does not ask for its name: no create is refused, and no pod is
-// read. That is so of each of several updates, as the names alternate, and beside surge.
+// A kubelet keeps a pod that has ended for a moment, and so the first name of the next pod is taken. The
+// engine knows that pod, and does not ask for its name: no create is refused, and no pod is read. That holds
+// for several updates in a row, while the names alternate, and with surge.
 func TestNoCreateOfARolloutIsRefused(t *testing.T) {
 	one, two, none := intstr.FromInt32(1), intstr.FromInt32(2), intstr.FromInt32(0)
 	for name, rolls := range map[string]appsv1.RollingUpdateDaemonSet{
@@ -68,9 +68,9 @@ func (c *cluster) rollsWithoutRefusals(rolls appsv1.RollingUpdateDaemonSet, ling
 	}
 }
 
-// A create whose answer was lost, and that a read does not show, may still arrive. It was for a
-// name beside that of the old pod, which is gone when the create is tried again: the engine asks
-// for the same name again, so that one of the two finds it taken.
+// A create whose answer was lost, and that a read does not show, may still arrive. Its name was another one
+// than that of the old pod, which is gone when the create is tried again. The engine asks for the same name
+// again, so that one of the two finds it taken.
 func TestLateCreateMeetsTheNextOne(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)
@@ -103,7 +103,7 @@ func TestLateCreateMeetsTheNextOne(t *testing.T) {
 		lose = false
 		arrives := late[0]
 		mu.Unlock()
-		c.run(5 * time.Second) // the next create has been done
+		c.run(5 * time.Second) // the next create has been sent
 		made := c.podOn("node-01").Name
 		if made == old {
 			t.Error("the next create asked for the name of the old pod, and not for the one that may still arrive")
@@ -116,8 +116,8 @@ func TestLateCreateMeetsTheNextOne(t *testing.T) {
 	})
 }
 
-// Whichever name comes first, each is tried once; and a name is kept for the same purpose, and for
-// as long as the create may still arrive.
+// Whichever name comes first, each is tried once; and a name is kept for the same purpose, and for as long as
+// the create may still arrive.
 func TestNamesBeginWithTheOneThatMayArrive(t *testing.T) {
 	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "agent", UID: "uid-agent"}}
 	writeAfter := func(predecessor string) *write {

@@ -16,7 +16,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// nodeStates draws a node as it may be at one moment; nil: absent.
+// nodeStates draws a node as it may be at some time; nil: absent.
 func nodeStates() *rapid.Generator[*plan.Node] {
 	return rapid.Custom(func(t *rapid.T) *plan.Node {
 		if rapid.IntRange(0, 7).Draw(t, "absent") == 0 {
@@ -38,14 +38,16 @@ func nodeStates() *rapid.Generator[*plan.Node] {
 	})
 }
 
-// concernsBySight is what nodeChange.concerns saves questions of: both states are asked, always.
+// concernsBySight is the slow version of nodeChange.concerns: it always evaluates the placement for both
+// states.
 func concernsBySight(p *plan.Placement, old, new *plan.Node, there bool) bool {
 	before, after := admits(p, old), admits(p, new)
 	health := old == nil || new == nil || old.UID != new.UID || old.Ready != new.Ready || !old.ReadyChanged.Equal(new.ReadyChanged)
 	return before.Run != after.Run || before.Keep != after.Keep || (health || before != after) && (after.Run || there)
 }
 
-// A change of a node concerns those DaemonSets that it would if each was asked about both states.
+// A change of a node concerns exactly those DaemonSets whose placement evaluates differently for the two
+// states.
 func TestNodeChangeConcerns(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ix, all := newIndex(), []*setEntry{}
@@ -78,7 +80,7 @@ func TestNodeChangeConcerns(t *testing.T) {
 	})
 }
 
-// longAffinity asks for many labels that no node has, and for none that one has.
+// longAffinity asks for many labels that no node has, and for no label that a node has.
 func longAffinity(ds *appsv1.DaemonSet) {
 	var term corev1.NodeSelectorTerm
 	for i := range 2 * heavy {
@@ -88,7 +90,7 @@ func longAffinity(ds *appsv1.DaemonSet) {
 		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}}}}
 }
 
-// A placement of which one could write thousands is not asked while everybody waits.
+// A placement that anybody could write thousands of is not evaluated while the index is locked.
 func TestHeavyPlacementsAreAskedByTheirOwnDecision(t *testing.T) {
 	w := newWatched()
 	for _, name := range []string{"empty", "light", "long", "many"} {
@@ -129,7 +131,7 @@ func TestHeavyPlacementsAreAskedByTheirOwnDecision(t *testing.T) {
 	}
 }
 
-// A heavy placement is obeyed like others, when labels come and go.
+// A heavy placement is followed like others, when labels come and go.
 func TestHeavyPlacementIsObeyed(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)

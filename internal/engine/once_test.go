@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Every request is sent once, and what the server says to it is what is known of it, also
-// when it asks to come again later.
+// Every request is sent once, and the server's answer to it is what counts, even if it
+// asks to retry later.
 func TestRequestsAreSentOnce(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		a, err := newAPI(c.config())

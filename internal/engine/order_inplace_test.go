@@ -7,8 +7,9 @@ import (
 	"everynode/internal/plan"
 )
 
-// TestReadyCountsFromTheNewContainers: a pod that is changed in place need not stop being ready, and its kubelet writes times in
-// seconds. How long it has been ready counts from when its containers are those of the change, whatever they looked like before.
+// TestReadyCountsFromTheNewContainers: a pod that is changed in place may stay ready all the time, and its kubelet writes times
+// in whole seconds. How long it has been ready counts from when its containers are those of the change, whatever they looked
+// like before.
 func TestReadyCountsFromTheNewContainers(t *testing.T) {
 	before, changed := time.Unix(1000, 0), time.Unix(2000, 0)
 	type state struct {

@@ -13,7 +13,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// skews is how far the clock of whoever writes about a node is ahead of the API
+// skews is how far the clock of whoever writes about a node may be ahead of the API
 // server's.
 var skews = []time.Duration{-10 * time.Minute, -30 * time.Second, -5 * time.Second, 0, 5 * time.Second, 10 * time.Minute}
 
@@ -38,8 +38,8 @@ func (c *cluster) die(node string, to corev1.ConditionStatus, ahead time.Duratio
 	}
 }
 
-// killsNodes makes every pod of the image kill its node a few seconds after it
-// was made; killed is the nodes.
+// killsNodes makes every pod of the image kill its node a few seconds after it was
+// created; killed is the set of these nodes.
 func (c *cluster) killsNodes(image string, to corev1.ConditionStatus, ahead time.Duration) (killed map[string]bool) {
 	killed = map[string]bool{}
 	c.mu.Lock()
@@ -56,8 +56,8 @@ func (c *cluster) killsNodes(image string, to corev1.ConditionStatus, ahead time
 	return killed
 }
 
-// changeOfEngine is what may happen in the middle of an update: each starts an
-// engine and returns what then brings another.
+// changeOfEngine is what may happen in the middle of an update: each entry starts an
+// engine and returns a function that brings the next one.
 var changeOfEngine = map[string]func(c *cluster) (next func()){
 	"one engine": func(c *cluster) func() {
 		c.start()
@@ -92,8 +92,8 @@ func (c *cluster) updated(image string) (n int) {
 	return n
 }
 
-// A revision that kills its nodes gets one, with a budget of one, by whatever
-// clock that is written, and whoever leads (I5).
+// A revision that kills its nodes kills only one, with a budget of one, whatever clocks
+// the times are from, and whoever leads (I5).
 func TestKillerIsStoppedByAnyClock(t *testing.T) {
 	for _, ahead := range skews {
 		for _, to := range []corev1.ConditionStatus{corev1.ConditionFalse, corev1.ConditionUnknown} {
@@ -121,8 +121,8 @@ func TestKillerIsStoppedByAnyClock(t *testing.T) {
 	}
 }
 
-// A node that died before the update does not hold it, by whatever clock that is
-// written, nor when its condition changes between Unknown and False (I5).
+// A node that died before the update does not hold it up, whatever clocks the times are
+// from, even if its condition changes between Unknown and False (I5).
 func TestDeadNodeHoldsNoUpdateByAnyClock(t *testing.T) {
 	for _, ahead := range skews {
 		for amid, change := range changeOfEngine {
@@ -134,8 +134,8 @@ func TestDeadNodeHoldsNoUpdateByAnyClock(t *testing.T) {
 					c.run(20 * time.Second)
 					c.die("node-01", corev1.ConditionUnknown, ahead)
 					if amid == "restart" {
-						// Of two times that others wrote, only what is clearly
-						// before the other is before it.
+						// Of two times that others wrote, one counts as before the
+						// other only if it clearly is.
 						c.run(26 * time.Minute)
 					}
 					c.run(3 * time.Second)
@@ -157,8 +157,8 @@ func TestDeadNodeHoldsNoUpdateByAnyClock(t *testing.T) {
 	}
 }
 
-// A node that joins and is never Ready holds no update, by whatever clock it says
-// so (I5).
+// A node that joins and is never Ready does not hold up an update, whatever clock its
+// times are from (I5).
 func TestNeverReadyHoldsNoUpdate(t *testing.T) {
 	for _, ahead := range skews {
 		t.Run(ahead.String(), func(t *testing.T) {
@@ -185,7 +185,7 @@ func TestNeverReadyHoldsNoUpdate(t *testing.T) {
 	}
 }
 
-// So it is where it joined before the engine, and its pod is from the last one.
+// The same if it joined before the engine started, and its pod is from the last engine.
 func TestNeverReadyHoldsNoNewEngine(t *testing.T) {
 	for _, ahead := range skews {
 		t.Run(ahead.String(), func(t *testing.T) {
@@ -214,9 +214,9 @@ func TestNeverReadyHoldsNoNewEngine(t *testing.T) {
 	}
 }
 
-// A node whose network went with its old pod is not Ready before that pod has
-// ended, and its kubelet lives. When the new pod does not bring it back, that is
-// the update's doing (I5).
+// A node whose network went with its old pod is not Ready before that pod has ended,
+// but its kubelet lives. If the new pod does not bring it back, that is the update's
+// doing (I5).
 func TestNodeThatTurnsWhileItsOldPodEnds(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(5)
@@ -248,8 +248,8 @@ func TestNodeThatTurnsWhileItsOldPodEnds(t *testing.T) {
 	})
 }
 
-// minReadySeconds is counted from when the engine saw the pod become ready,
-// whatever the kubelet's clock says (I6).
+// minReadySeconds counts from when the engine saw the pod become ready, whatever the
+// kubelet's clock shows (I6).
 func TestMinReadyByAnyClock(t *testing.T) {
 	const needs = 2 * time.Minute
 	for _, ahead := range skews {
@@ -297,18 +297,18 @@ func TestMinReadyByAnyClock(t *testing.T) {
 	}
 }
 
-// An engine that finds a pod ready counts from when it began to watch at the
-// latest, and from when the kubelet says, a margin later, at the earliest.
+// An engine that finds a pod ready counts from when it began to watch at the latest,
+// and from the kubelet's time plus a margin at the earliest.
 func TestMinReadyOfPodsThatWereThere(t *testing.T) {
 	for _, test := range []struct{ age, ahead, needs, want time.Duration }{
 		{time.Minute, 0, 30 * time.Second, 30 * time.Second},                     // as if it had become ready just now
 		{time.Minute, -10 * time.Minute, 30 * time.Second, 30 * time.Second},     // the kubelet says eleven minutes
 		{time.Hour, 0, 30 * time.Second, 0},                                      // long enough by any clock
 		{time.Hour, 10 * time.Minute, 30 * time.Second, 0},                       // the same
-		{time.Hour, 0, 50 * time.Minute, 5 * time.Minute},                        // an hour less a margin
+		{time.Hour, 0, 50 * time.Minute, 5 * time.Minute},                        // an hour minus the margin
 		{20 * time.Minute, 10 * time.Minute, 15 * time.Minute, 15 * time.Minute}, // within the margin
 		{20 * time.Minute, -10 * time.Minute, 15 * time.Minute, 0},               // the kubelet says half an hour
-		{2 * time.Minute, time.Hour, 5 * time.Minute, 5 * time.Minute},           // in the future: wrong for certain
+		{2 * time.Minute, time.Hour, 5 * time.Minute, 5 * time.Minute},           // in the future: certainly wrong
 		{24 * time.Hour, -12 * time.Hour, 36 * time.Hour, 15 * time.Minute},      // a day and a half, by that clock
 		{15*time.Minute + 30*time.Second, 0, time.Minute, 30 * time.Second},      // just beyond it
 	} {
@@ -342,8 +342,8 @@ func TestMinReadyOfPodsThatWereThere(t *testing.T) {
 	}
 }
 
-// The budget holds with a kubelet whose clock is behind and minReadySeconds: a pod
-// does not count because its kubelet says that it has been ready for long.
+// The budget holds with minReadySeconds and a kubelet whose clock is behind: a pod does
+// not count just because its kubelet says that it has been ready for long.
 func TestUpdateWaitsForMinReadyByItsOwnClock(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -365,9 +365,9 @@ func TestUpdateWaitsForMinReadyByItsOwnClock(t *testing.T) {
 	})
 }
 
-// The successor of a pod that ended on a node in trouble counts from when that
-// pod was to be deleted, in whatever order the two are shown: a finalizer keeps
-// the old pod for longer, and a new list shows what is there before what is not.
+// The successor of a pod that ended on a node in trouble counts from when that pod was
+// to be deleted, in whatever order the two are shown: a finalizer keeps the old pod for
+// longer, and a new list shows existing pods before missing ones.
 func TestSuccessorCountsFromTheDeletion(t *testing.T) {
 	deleted := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: time.Unix(2000, 0)} }
 	for name, end := range map[string]func(w *watched, successor *podEntry){
@@ -400,7 +400,8 @@ func TestSuccessorCountsFromTheDeletion(t *testing.T) {
 	}
 }
 
-// A pod that has lost readiness is not ready since that was seen, by our own clock.
+// A pod that has lost readiness counts as not ready since that was seen, by our own
+// clock.
 func TestLostReadinessIsTimedByUs(t *testing.T) {
 	was := func(ready bool) *podEntry {
 		return &podEntry{Pod: plan.Pod{Ready: ready, WasReady: !ready, ReadySince: time.Unix(1, 0)}}

@@ -7,10 +7,9 @@ import (
 	"everynode/internal/plan"
 )
 
-// A create under way is shown as a pod that may be there, or as the one that the
-// watch has shown meanwhile; never as a pod beside which it was decided, although
-// that one may have had the name before. A delete is shown for its pod, whoever has
-// asked for it.
+// A create under way is shown as a pod that may exist, or as the one that the watch has shown meanwhile; never as a pod that
+// was known when it was decided, even if that one had the name before. A delete is shown on its pod, whoever has requested
+// it.
 func TestOverlay(t *testing.T) {
 	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 	create := &write{create: &plan.Create{Node: "n"}, hash: "b", names: []string{"agent-x", "agent-y"}, known: []string{"uid-before"}}
@@ -18,7 +17,7 @@ func TestOverlay(t *testing.T) {
 	pod := func(name, uid string) *plan.Pod { return &plan.Pod{Name: name, UID: uid, Node: "n", Bound: true} }
 	for what, tc := range map[string]struct {
 		pods []*plan.Pod
-		want map[string]bool // by UID: whether it is uncertain; "": the create's own
+		want map[string]bool // by UID: whether it is uncertain; "": the create's own pod
 	}{
 		"nothing there":               {nil, map[string]bool{"": true}},
 		"one of its names, new":       {[]*plan.Pod{pod("agent-y", "uid-new")}, map[string]bool{"uid-new": true}},
@@ -39,8 +38,8 @@ func TestOverlay(t *testing.T) {
 	}
 }
 
-// The watch may show that a pod is being deleted before our request is answered. It was deleted when the request began, and a
-// node that broke after that was well.
+// The watch may show that a pod is being deleted before our request is answered. The pod counts as deleted since the request
+// began, and a node that broke after that was well before.
 func TestOverlayOfADeleteThatAWatchHasShown(t *testing.T) {
 	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 	altering := map[string]*write{"uid-going": {remove: &plan.Delete{UID: "uid-going"}, began: 16}}

@@ -15,8 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// pager serves lists of n pages, each after takes. The state that it began with
-// is forgotten after expires pages; zero: never.
+// pager serves lists of n pages, each after takes. It forgets the state that a list
+// began with after expires pages; zero: never.
 type pager struct {
 	n, expires int
 	takes      time.Duration
@@ -51,8 +51,8 @@ func (p *pager) RoundTrip(req *http.Request) (*http.Response, error) {
 		Body: io.NopCloser(bytes.NewReader([]byte("{" + kind + body[1:])))}, nil
 }
 
-// A list may have any number of pages: each has its own deadline, which grows when
-// it was too short.
+// A list may have any number of pages: each has its own deadline, which grows if it was
+// too short.
 func TestPagesHaveDeadlinesOfTheirOwn(t *testing.T) {
 	lists := map[string]func(*testing.T, api) error{
 		"pods": func(t *testing.T, a api) error { _, err := a.listPods(t.Context(), ""); return err },
@@ -71,7 +71,7 @@ func TestPagesHaveDeadlinesOfTheirOwn(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					for range 2 { // a page of 50 s is too slow for the first time
+					for range 2 { // a page of 50 s is too slow the first time
 						if err = list(t, a); err == nil {
 							break
 						}

@@ -31,9 +31,9 @@ func surge(n int) func(*appsv1.DaemonSet) {
 	}
 }
 
-// What is refused on one node does not hold the update of the others, whether
-// that is the answer of a policy or of a webhook that fails, a delete, a create of
-// a surge, or a patch; and the metrics say so (I12).
+// A refusal on one node does not hold up the update of the others, whether it comes
+// from a policy or from a failing webhook, for a delete, a create with surge, or a
+// patch; and the metrics show it (I12).
 func TestWhatIsRefusedHoldsNoRoom(t *testing.T) {
 	const nodes = 6
 	broken := apierrors.NewInternalError(errors.New("failed calling webhook: connection refused"))
@@ -94,8 +94,8 @@ func TestWhatIsRefusedHoldsNoRoom(t *testing.T) {
 	}
 }
 
-// A node that waits for its next try says what was refused, without the name of
-// the pod: nodes that fare alike share one text.
+// A node that waits for its next try reports what was refused, without the name of the
+// pod: nodes with the same refusal share one text.
 func TestWhatWasRefusedIsSaid(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -148,8 +148,8 @@ func (c *cluster) told(m *Monitor, reason, node, what string) {
 	}
 }
 
-// Whatever is refused is said: what a webhook answers with 429, and a delete that fails
-// because something keeps changing. That the server itself is busy is not told.
+// Every refusal is reported: a webhook's 429, and a delete that fails because something
+// keeps changing. It is not reported that the server itself is busy.
 func TestEveryRefusalIsTold(t *testing.T) {
 	busy := apierrors.NewTooManyRequests("the server is busy", 1)
 	for name, test := range map[string]struct {
@@ -193,7 +193,7 @@ func TestEveryRefusalIsTold(t *testing.T) {
 	}
 }
 
-// So is what is refused of the DaemonSet as a whole.
+// So are refusals that concern the DaemonSet as a whole.
 func TestRefusedRevisionAndStatusAreTold(t *testing.T) {
 	for verb, resource := range map[string]string{"create": "controllerrevisions", "update": "daemonsets"} {
 		inCluster(t, func(c *cluster) {
@@ -218,7 +218,7 @@ func TestRefusedRevisionAndStatusAreTold(t *testing.T) {
 	}
 }
 
-// orphan puts a pod of nobody on a node that is about to come, which the DaemonSet selects.
+// orphan puts an orphan pod that the DaemonSet selects on a node that is about to come.
 func (c *cluster) orphan(name, node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -226,8 +226,8 @@ func (c *cluster) orphan(name, node string) {
 		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "agent", Image: "agent:1"}}}})
 }
 
-// An orphan that cannot be adopted, because its patch is refused or because the DaemonSet
-// cannot be read again, holds its own node and no other, and is told.
+// An orphan that cannot be adopted, because its patch is refused or because the
+// DaemonSet cannot be read again, holds up only its own node, and is reported.
 func TestOrphanThatCannotBeAdopted(t *testing.T) {
 	for name, refuse := range map[string]func(r request) bool{
 		"patch refused": func(r request) bool { return r.is("patch", "pods") },
@@ -268,7 +268,7 @@ func TestOrphanThatCannotBeAdopted(t *testing.T) {
 	}
 }
 
-// A pod whose owner or label cannot be changed puts off its node alone.
+// A pod whose owner or label cannot be changed postpones only its node.
 func TestRefusedPatchHoldsNoRoom(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(4)
@@ -292,8 +292,8 @@ func TestRefusedPatchHoldsNoRoom(t *testing.T) {
 	})
 }
 
-// A pod that keeps changing in what is of no concern is updated like the
-// others, and costs a few requests.
+// A pod that keeps changing in fields that do not matter is updated like the others,
+// and costs a few requests.
 func TestBusyPodIsUpdated(t *testing.T) {
 	for _, every := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 200 * time.Millisecond} {
 		t.Run(every.String(), func(t *testing.T) {
@@ -335,7 +335,7 @@ func TestBusyPodIsUpdated(t *testing.T) {
 	}
 }
 
-// A pod that has become ready just before it is deleted for not being ready stays,
+// A pod that becomes ready just before it would be deleted for not being ready stays,
 // however often it changes otherwise.
 func TestBusyPodThatBecomesReadyStays(t *testing.T) {
 	inCluster(t, func(c *cluster) {
@@ -373,9 +373,9 @@ func TestBusyPodThatBecomesReadyStays(t *testing.T) {
 	})
 }
 
-// What waits is the act that was refused: a pod that has no business on its node any
-// more goes at once, although the node has had a create refused all the time, and so
-// does one that a node which is gone has left.
+// Only the act that was refused waits: a pod that should no longer be on its node goes
+// at once, although a create on the node has been refused all the time, and so does one
+// that a departed node has left.
 func TestRefusedCreateHoldsNoDelete(t *testing.T) {
 	for name, goes := range map[string]func(c *cluster){
 		"not selected": func(c *cluster) { c.editNode("node-01", func(n *corev1.Node) { n.Labels["pool"] = "red" }) },
@@ -407,8 +407,8 @@ func TestRefusedCreateHoldsNoDelete(t *testing.T) {
 	}
 }
 
-// Whoever answers 429 forever is asked less and less, however long a time it asks for: a
-// webhook of one node's pods, and one of all.
+// A webhook that answers 429 forever is asked less and less often, however long it asks
+// us to wait: one for the pods of one node, and one for all.
 func TestThrottledLessAndLess(t *testing.T) {
 	for _, nodes := range []int{1, 40} {
 		for _, after := range []int{0, 1} {
@@ -438,7 +438,7 @@ func TestThrottledLessAndLess(t *testing.T) {
 	}
 }
 
-// The same for deletes of one node, while the others go on.
+// The same for deletes on one node, while the others go on.
 func TestThrottledDelete(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// covers waits until the present default/agent has one pod on each node, ready, and
+// covers waits until the current default/agent has one pod on each node, ready, and
 // nothing else has any.
 func (c *cluster) covers(nodes int, within time.Duration) {
 	c.t.Helper()
@@ -39,8 +39,8 @@ func (c *cluster) covers(nodes int, within time.Duration) {
 	}
 }
 
-// remake deletes default/agent with that policy and, when it has gone and pause
-// has passed, makes it again from the same manifest.
+// remake deletes default/agent with that policy and, when it is gone and pause has
+// passed, creates it again from the same manifest.
 func (c *cluster) remake(policy metav1.DeletionPropagation, pause time.Duration, change ...func(*appsv1.DaemonSet)) {
 	c.t.Helper()
 	c.delete("daemonsets", "default/agent", policy)
@@ -54,10 +54,10 @@ func (c *cluster) remake(policy metav1.DeletionPropagation, pause time.Duration,
 	c.addSet(change...)
 }
 
-// A DaemonSet that is deleted and made again from the same manifest, at any moment
-// of its first coverage or of an update, with the writes of its first life under
-// way, and a garbage collector that comes sooner or later: the second life covers
-// all nodes within seconds of the first one's end.
+// A DaemonSet is deleted and created again from the same manifest, at any time of its
+// first rollout or of an update, with the writes of its first life under way, and a
+// garbage collector that comes sooner or later: the second life covers all nodes within
+// seconds of the first one's end.
 func TestRecreatedAtAnyMoment(t *testing.T) {
 	const nodes = 40
 	for _, doing := range []string{"create", "delete"} {
@@ -95,8 +95,8 @@ func (c *cluster) recreatedWhile(doing string, policy metav1.DeletionPropagation
 	}
 	c.run(700 * time.Millisecond)
 	c.remake(policy, pause, wide)
-	// Two rounds of the collector, as it finds what was made meanwhile with the
-	// second, and then what 40 pods take by eight and more at a time.
+	// Two rounds of the collector, because it finds with the second what was created
+	// meanwhile, and then the time that 40 pods take, at least eight at a time.
 	c.covers(nodes, 2*late+20*time.Second)
 }
 
@@ -116,8 +116,8 @@ func TestRecreatedManyTimes(t *testing.T) {
 	})
 }
 
-// The second life adopts what the first has left as orphans, while deletes of the
-// first are under way: it counts those pods as down, and stays within its budget.
+// The second life adopts what the first has left as orphans, while deletes of the first
+// are under way: it counts those pods as down, and stays within its budget.
 func TestRecreatedAdoptsWithinItsBudget(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(6)
@@ -139,8 +139,8 @@ func TestRecreatedAdoptsWithinItsBudget(t *testing.T) {
 	})
 }
 
-// A delete under way that is refused in the end leaves its pod to the DaemonSet
-// that has adopted it meanwhile, which goes on with the node.
+// A delete under way that is refused in the end leaves its pod to the DaemonSet that
+// has adopted it meanwhile, which continues with the node.
 func TestAdoptedPodWhoseDeleteWasRefused(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)
@@ -159,8 +159,8 @@ func TestAdoptedPodWhoseDeleteWasRefused(t *testing.T) {
 	})
 }
 
-// What the first life has learned is not held against the second: neither how often
-// it has failed, nor the back-off of its pods, nor what was announced.
+// What the first life has learned is not held against the second: neither how often it
+// has failed, nor the back-off of its pods, nor what was announced.
 func TestRecreatedRemembersNothing(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -173,7 +173,7 @@ func TestRecreatedRemembersNothing(t *testing.T) {
 		})
 		c.admit(webhook{verb: "create", resource: "pods", refuses: 403}, webhook{verb: "create", resource: "controllerrevisions", refuses: 403})
 		c.run(10 * time.Second)
-		c.editSet(image("agent:2")) // has no revision: the whole DaemonSet fails
+		c.editSet(image("agent:2")) // it has no revision: the whole DaemonSet fails
 		c.run(10 * time.Minute)
 		c.admit()
 		c.remake("", 0, image("agent:2"))
@@ -189,7 +189,7 @@ func TestRecreatedRemembersNothing(t *testing.T) {
 	})
 }
 
-// A watch event of the first life that comes late takes nothing from the second.
+// A late watch event of the first life takes nothing from the second.
 func TestLateDeleteOfTheFirstLife(t *testing.T) {
 	w := newWatched()
 	w.addSet(t, "x", nil)
@@ -214,9 +214,9 @@ func TestLateDeleteOfTheFirstLife(t *testing.T) {
 	}
 }
 
-// The revision of the first life stays as long as the garbage collector is late.
-// The second goes on with its hash at once, and has a revision of its own as soon
-// as that one has gone.
+// The revision of the first life stays as long as the garbage collector is late. The
+// second continues with its hash at once, and has its own revision as soon as that one
+// is gone.
 func TestRecreatedGoesOnWithTheOldRevision(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -258,7 +258,7 @@ func (c *cluster) ownRevisions() (all []*appsv1.ControllerRevision) {
 	return all
 }
 
-// Pods of the first life that finalizers hold are not the second's.
+// Pods of the first life that finalizers keep do not belong to the second.
 func TestRecreatedBesideHeldPods(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)

@@ -26,8 +26,8 @@ func policy(spec string) string {
 	return fmt.Sprintf(`{"apiVersion": %q, "kind": "RolloutPolicy", "metadata": {"name": "waves"}, "spec": %s}`, view.PolicyVersion, spec)
 }
 
-// released is a cluster whose DaemonSet follows a policy and has all its pods. Pods of the images that
-// are named do not become ready.
+// released runs a test on a cluster whose DaemonSet follows a policy and has all its pods. Pods of the image bad do not become
+// ready.
 func released(t *testing.T, nodes int, spec string, bad string, test func(c *cluster)) {
 	t.Helper()
 	inCluster(t, func(c *cluster) {
@@ -50,7 +50,7 @@ func released(t *testing.T, nodes int, spec string, bad string, test func(c *clu
 	})
 }
 
-// with counts the pods of an image that are not on their way out.
+// with counts the pods of an image that are not being deleted.
 func (c *cluster) with(image string) (n int) {
 	for _, p := range c.pods() {
 		if p.Spec.Containers[0].Image == image && p.DeletionTimestamp == nil {
@@ -98,8 +98,7 @@ func TestReleaseGoesInWaves(t *testing.T) {
 	})
 }
 
-// A bad release stops on its first node. New nodes get what was good before, an abort takes it back, and a
-// fix goes through.
+// A bad release stops on its first node. New nodes get what was good before, an abort takes it back, and a fix goes through.
 func TestBadReleaseStopsOnItsFirstNode(t *testing.T) {
 	released(t, 20, "{}", "agent:bad", func(c *cluster) {
 		c.editSet(image("agent:bad"))
@@ -127,7 +126,7 @@ func TestBadReleaseStopsOnItsFirstNode(t *testing.T) {
 	})
 }
 
-// A failure says what the pod's status says, as long as it has not become ready since.
+// A failure says what the pod's status says, as long as the pod has not become ready since.
 func TestFailureSaysWhy(t *testing.T) {
 	released(t, 20, "{}", "agent:bad", func(c *cluster) {
 		c.editSet(image("agent:bad"))
@@ -158,7 +157,8 @@ func TestFailureSaysWhy(t *testing.T) {
 	})
 }
 
-// A clock that is wrong by minutes holds a release, and what counts of it is shown. To go back takes no clock.
+// A clock that is wrong by minutes holds a release, and the object still shows its counts. Going back does not depend on the
+// clock.
 func TestReleaseByAWrongClock(t *testing.T) {
 	m := NewMonitor()
 	inCluster(t, func(c *cluster) {
@@ -182,7 +182,7 @@ func TestReleaseByAWrongClock(t *testing.T) {
 	})
 }
 
-// Whoever leads next knows how far the release was, and a restart alone moves nothing.
+// The next leader knows how far the release was, and a restart alone moves nothing.
 func TestNextLeaderGoesOnWithTheRelease(t *testing.T) {
 	released(t, 20, `{"waves": [{"name": "first", "nodes": 2, "approval": true, "soak": "1m"}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
 		c.editSet(image("agent:2"))
@@ -201,7 +201,7 @@ func TestNextLeaderGoesOnWithTheRelease(t *testing.T) {
 	})
 }
 
-// To delete what a release needs moves no pod (R12).
+// Deleting what a release needs moves no pod (R12).
 func TestDeletingWhatGuidesAReleaseMovesNothing(t *testing.T) {
 	for what, do := range map[string]struct {
 		delete func(c *cluster)
@@ -227,7 +227,7 @@ func TestDeletingWhatGuidesAReleaseMovesNothing(t *testing.T) {
 	}
 }
 
-// The template gets its old content back: what has the new one goes back at once.
+// The template gets its old content back: nodes that have the new one go back at once.
 func TestRevertedReleaseGoesBack(t *testing.T) {
 	released(t, 20, "{}", "agent:bad", func(c *cluster) {
 		c.editSet(image("agent:bad"))
@@ -274,7 +274,7 @@ func TestAnnotationWithoutPolicy(t *testing.T) {
 	}
 }
 
-// Nothing is done by a state that is not kept (R15), nor by one that is about another template.
+// Nothing is done under a state that is not kept (R15), nor under one that is about another template.
 func TestNothingMovesBeforeItIsKept(t *testing.T) {
 	released(t, 20, `{"waves": [{"name": "one", "nodes": 1}, {"name": "some", "nodes": 5, "soak": "1h"}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
 		c.starts = time.Minute
@@ -288,7 +288,7 @@ func TestNothingMovesBeforeItIsKept(t *testing.T) {
 		c.deny("update daemonsetrollouts/status")
 		c.editSet(image("agent:3"))
 		c.run(20 * time.Minute)
-		// Those that were not ready yet are repaired, by the stable revision.
+		// Pods that were not ready yet are repaired, with the stable revision.
 		c.wantRelease("while nothing can be kept", "Rolling UnderQuota some 4", map[string]int{"agent:3": 0, "agent:2": 1, "agent:1": 19})
 		c.addNode("node-21")
 		c.delete("pods", "default/"+c.podOn("node-20").Name, "")
@@ -306,12 +306,12 @@ func TestNothingMovesBeforeItIsKept(t *testing.T) {
 	})
 }
 
-// A wave stops in the middle of its nodes (R5), goes on when a person says so of this stop, and stops again at the next failure.
+// A wave stops in the middle of its nodes (R5), continues when a person resumes this stop, and stops again at the next failure.
 func TestWaveStopsInTheMiddle(t *testing.T) {
 	released(t, 20, `{"waves": [{"name": "some", "nodes": 18, "soak": "1h"}, {"name": "all", "nodes": "100%"}], "failure": {"startWithin": "2m"}}`, "", func(c *cluster) {
 		var made []string
 		c.starts = 40 * time.Second
-		breaks := map[int]bool{2: true, 8: true} // of the pods of the new image, in the order in which they come
+		breaks := map[int]bool{2: true, 8: true} // which pods of the new image break, by the order in which they come
 		c.after = func(pod *corev1.Pod) {
 			if pod.Spec.Containers[0].Image == "agent:2" && pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodPending {
 				made = append(made, pod.Name)
@@ -343,7 +343,7 @@ func TestWaveStopsInTheMiddle(t *testing.T) {
 	})
 }
 
-// Failed nodes that a person has forgiven are down all the same, and where they are as many as may be, it says so.
+// Failed nodes that a person has forgiven are still down. If they are as many as may be down, the release says so.
 func TestForgivenNodesHoldTheBudget(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%"}], "failure": {"startWithin": "2m"}}`, "agent:bad", func(c *cluster) {
 		c.editSet(image("agent:bad"))
@@ -357,7 +357,7 @@ func TestForgivenNodesHoldTheBudget(t *testing.T) {
 	})
 }
 
-// A pod of the stable revision that is not ready holds the budget, so a release cannot begin, and it says so.
+// A pod of the stable revision that is not ready uses up the budget, so a release cannot begin, and it says so.
 func TestUnreadyNodesHoldTheBudget(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "first", "nodes": 1}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
 		sick, kubelet := c.podOn("node-02"), c.after // not the first in the order
@@ -377,8 +377,8 @@ func TestUnreadyNodesHoldTheBudget(t *testing.T) {
 	})
 }
 
-// What a node is assigned decides its placement, too. With a policy that guards nothing, a node selector with a typo takes one
-// pod and no more.
+// The assigned revision also decides a node's placement. With a policy that guards nothing, a node selector with a typo removes
+// only one pod.
 func TestNodeSelectorGoesThroughWaves(t *testing.T) {
 	released(t, 20, `{"guard": {"removals": "100%"}}`, "", func(c *cluster) {
 		c.editSet(func(ds *appsv1.DaemonSet) {
@@ -395,7 +395,7 @@ func TestNodeSelectorGoesThroughWaves(t *testing.T) {
 	})
 }
 
-// What a policy drives is updated although its strategy waits for people to delete pods.
+// A DaemonSet that a policy drives is updated although its strategy waits for people to delete pods.
 func TestReleaseOfOnDelete(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1m"}]}`, "", func(c *cluster) {
 		c.editSet(func(ds *appsv1.DaemonSet) {
@@ -407,7 +407,7 @@ func TestReleaseOfOnDelete(t *testing.T) {
 	})
 }
 
-// A release with surge never takes a pod that serves from its node.
+// A release with surge never takes a serving pod from its node.
 func TestReleaseWithSurge(t *testing.T) {
 	released(t, 10, `{"waves": [{"name": "first", "nodes": 1, "soak": "1m"}, {"name": "all", "nodes": "100%", "soak": "1m"}], "failure": {"startWithin": "2m"}}`, "agent:bad", func(c *cluster) {
 		surges := func(ds *appsv1.DaemonSet) {
@@ -428,7 +428,7 @@ func TestReleaseWithSurge(t *testing.T) {
 	})
 }
 
-// The stable revision is kept whatever the limit of the history (R7), through bad fixes in a row; and without it no node
+// The stable revision is kept whatever the limit of the history (R7), through bad fixes in a row; and if it is missing no node
 // gets the target instead.
 func TestStableRevisionIsKept(t *testing.T) {
 	released(t, 5, "{}", "", func(c *cluster) {
@@ -451,7 +451,7 @@ func TestStableRevisionIsKept(t *testing.T) {
 	})
 }
 
-// Also when no node has a pod of it any more.
+// Even if no node has a pod of it.
 func TestStableRevisionWithoutPodsIsKept(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%", "soak": "10h"}]}`, "", func(c *cluster) {
 		c.editSet(func(ds *appsv1.DaemonSet) {
@@ -470,7 +470,7 @@ func TestStableRevisionWithoutPodsIsKept(t *testing.T) {
 	})
 }
 
-// A new leader reads what is kept of a release, whatever its watch has shown.
+// A new leader reads the kept state of a release, whatever its watch has shown.
 func TestNewLeaderReadsWhatIsKept(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.installKinds()
@@ -500,8 +500,8 @@ func TestNewLeaderReadsWhatIsKept(t *testing.T) {
 	})
 }
 
-// Several policies that choose a DaemonSet hold its releases, and are named in the same words each time; one that it names comes
-// before those that choose it.
+// Several policies that select a DaemonSet hold its releases, and are named in the same words each time; a policy that it names
+// takes precedence over those that select it.
 func TestSeveralPolicies(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.installKinds()
@@ -534,14 +534,14 @@ func TestSeveralPolicies(t *testing.T) {
 	})
 }
 
-// What people ask for while the engine writes is not lost, and a release writes little (R14).
+// Requests of people while the engine writes are not lost, and a release writes little (R14).
 func TestRequestsAmongWrites(t *testing.T) {
 	released(t, 20, `{"waves": [{"name": "first", "nodes": 1, "soak": "10m"}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
 		asked := false
 		c.intercept(func(r request) (error, bool) {
 			if r.is("update", view.RolloutResource) && !asked && c.wrote("update "+view.RolloutResource) > 2 {
 				asked = true
-				c.ask(`{"paused": true}`) // comes before the write, whose version is old then
+				c.ask(`{"paused": true}`) // comes before the write, whose version is then outdated
 			}
 			return nil, false
 		})
@@ -552,8 +552,8 @@ func TestRequestsAmongWrites(t *testing.T) {
 		c.ask(`{}`)
 		c.run(time.Hour)
 		c.covered(20, "agent:2")
-		// One for each change of phase or wave, and one in ten seconds while it soaks (ten minutes) or
-		// pods are replaced (a minute).
+		// One for each change of phase or wave, and one in ten seconds while it soaks (ten minutes) or pods are replaced (a
+		// minute).
 		if n := c.wrote("update "+view.RolloutResource) - before; n > 90 {
 			t.Errorf("%d writes of what is kept", n)
 		}

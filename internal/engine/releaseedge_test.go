@@ -18,7 +18,7 @@ import (
 	"everynode/internal/view"
 )
 
-// whileRolling fails the test when the delete of a stable pod is sent under a kept phase in which nothing may be granted.
+// whileRolling fails the test if the delete of a stable pod is sent under a kept phase in which nothing may be granted.
 func (c *cluster) whileRolling(r request, stable string) {
 	phase := c.rollout().Status.Phase
 	c.mu.Lock()
@@ -65,7 +65,7 @@ func TestNothingIsGrantedOnceAStopIsKept(t *testing.T) {
 	}
 }
 
-// A DaemonSet without pods goes while its release is decided on.
+// A DaemonSet without pods is deleted while its release is decided on.
 func TestReleaseOfAGoneDaemonSet(t *testing.T) {
 	ix, ds := newIndex(), &appsv1.DaemonSet{}
 	ds.UID = "gone"
@@ -78,7 +78,7 @@ func TestReleaseOfAGoneDaemonSet(t *testing.T) {
 	}
 }
 
-// Releases are counted on without a policy, so that an old request does not act on a new release (R8).
+// The numbers of releases continue without a policy, so that an old request does not act on a new release (R8).
 func TestOldRequestsStayOld(t *testing.T) {
 	released(t, 10, "{}", "", func(c *cluster) {
 		c.editSet(image("agent:2"))
@@ -109,7 +109,8 @@ func TestOldRequestsStayOld(t *testing.T) {
 	})
 }
 
-// Where nothing can be kept, a DaemonSet at rest has all its pods; an update of it is held, and what is lost in it comes back.
+// If nothing can be kept, a DaemonSet at rest has all its pods; an update of it is held, and pods that are lost meanwhile come
+// back.
 func TestReleaseThatCannotBeKept(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.installKinds()
@@ -160,7 +161,8 @@ func TestTaintedNodesStayExposed(t *testing.T) {
 	})
 }
 
-// A node that joins in the middle of a release gets a place in the order: it has what is good first, and the target in its turn.
+// A node that joins in the middle of a release gets a place in the order: it has the stable revision first, and the target in its
+// turn.
 func TestNodeThatJoinsInARelease(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "first", "nodes": 1, "soak": "10m"}, {"name": "all", "nodes": "100%", "soak": "10h"}]}`, "", func(c *cluster) {
 		c.editSet(image("agent:2"))
@@ -173,7 +175,7 @@ func TestNodeThatJoinsInARelease(t *testing.T) {
 	})
 }
 
-// Once a release is through, a change of a node is nothing to wake up for again and again.
+// Once a release has ended, a change of a node does not wake the engine again and again.
 func TestNodeThatJoinsAfterARelease(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1m"}]}`, "", func(c *cluster) {
 		c.editSet(image("agent:2"))
@@ -185,8 +187,8 @@ func TestNodeThatJoinsAfterARelease(t *testing.T) {
 	})
 }
 
-// What is driven by a policy goes back with its template, although its strategy waits for people, and whether it follows a policy
-// by then or not.
+// A DaemonSet driven by a policy goes back with its template, although its strategy waits for people, and whether or not it still
+// follows a policy.
 func TestRevertOfOnDelete(t *testing.T) {
 	for _, edits := range [][]func(*appsv1.DaemonSet){
 		{image("agent:1")},
@@ -231,7 +233,7 @@ func TestNodeThatMissesAReleaseOfOnDelete(t *testing.T) {
 	})
 }
 
-// To delete what is kept of an aborted release does not begin it again (R6).
+// Deleting the kept state of an aborted release does not start it again (R6).
 func TestAbortedReleaseIsNotBegunByDeletingIt(t *testing.T) {
 	released(t, 10, "{}", "", func(c *cluster) {
 		c.editSet(image("agent:2"))
@@ -245,7 +247,7 @@ func TestAbortedReleaseIsNotBegunByDeletingIt(t *testing.T) {
 	})
 }
 
-// Without the stable revision a node never gets the target in its place, whoever binds its pod; and nothing goes that cannot be
+// Without the stable revision a node never gets the target instead, whoever binds its pod; and no pod goes that cannot be
 // replaced.
 func TestStableRevisionIsGone(t *testing.T) {
 	for name, bind := range map[string]string{"bound by the engine": "", "bound by the scheduler": "scheduler"} {
@@ -278,7 +280,7 @@ func TestStableRevisionIsGone(t *testing.T) {
 	}
 }
 
-// What cannot be kept of a release that has failures stops it as well (R5).
+// A release that has failures stops even if that cannot be kept (R5).
 func TestStopThatCannotBeKept(t *testing.T) {
 	released(t, 20, `{"waves": [{"name": "all", "nodes": "100%"}], "failure": {"startWithin": "2m"}}`, "", func(c *cluster) {
 		made := 0
@@ -303,8 +305,8 @@ func TestStopThatCannotBeKept(t *testing.T) {
 	})
 }
 
-// A fleet shrinks in the middle of a release, and a node that has the target comes to belong to a later wave, which goes zone by zone.
-// The release goes through all the same, and never has more than its quota.
+// A fleet shrinks in the middle of a release, and a node that has the target comes to belong to a later wave, which goes zone by
+// zone. The release still goes through, and never exceeds its quota.
 func TestReleaseInAFleetThatShrinks(t *testing.T) {
 	released(t, 12, `{"waves": [{"name": "some", "nodes": "34%", "soak": "5m"}, {"name": "rest", "nodes": "100%", "oneAtATime": "zone", "soak": "1m"}]}`, "", func(c *cluster) {
 		for i := 1; i <= 12; i++ {
@@ -326,13 +328,14 @@ func TestReleaseInAFleetThatShrinks(t *testing.T) {
 	})
 }
 
-// A node that the release has reached keeps its place while its old pod is not seen to go, but does not hold the place of a canary
-// while it is down. One where a pod of the target has failed, and that has a pod of another revision again, is as good as any.
+// A node that the release has reached keeps its place while its old pod is not seen to go, but does not hold the place of a
+// canary while it is down. A node where a pod of the target has failed, and that has a pod of another revision again, is as good
+// as any.
 func TestNodesKeepTheirPlaces(t *testing.T) {
 	for _, test := range []struct {
 		what                   string
 		reached, failed, ready bool
-		pods                   []string // their revisions
+		pods                   []string // the revisions of its pods
 		exposed                bool
 	}{
 		{"reached, the old pod is there", true, false, true, []string{"old"}, true},
@@ -361,7 +364,7 @@ func TestNodesKeepTheirPlaces(t *testing.T) {
 	}
 }
 
-// A list that was read beside a watch brings nothing back that the watch has shown to be gone: it is read again.
+// A list that was read beside a watch does not bring back what the watch has shown to be gone: it is read again.
 func TestAnOldListIsReadAgain(t *testing.T) {
 	ix := newIndex()
 	policy := func(name string, version uint64) *policyEntry {

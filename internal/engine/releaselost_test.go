@@ -14,8 +14,7 @@ import (
 	"everynode/internal/view"
 )
 
-// loseRollout has the answer to the next write of what is kept of the release get lost, after it took effect and then did
-// what else happens.
+// loseRollout loses the answer to the next write of the release's kept state, after the write took effect, and calls then.
 func (c *cluster) loseRollout(then func()) {
 	var done atomic.Bool
 	c.intercept(func(r request) (error, bool) {
@@ -27,8 +26,8 @@ func (c *cluster) loseRollout(then func()) {
 	})
 }
 
-// The answer to the write that begins a release is lost, and the DaemonSet follows no policy from then on: the release that is
-// kept is held, as ever (R12).
+// The answer to the write that begins a release is lost, and the DaemonSet follows no policy from then on: the kept release is
+// held, as always (R12).
 func TestReleaseWhoseBeginningIsNotAnswered(t *testing.T) {
 	released(t, 20, "{}", "", func(c *cluster) {
 		c.loseRollout(func() {
@@ -40,8 +39,8 @@ func TestReleaseWhoseBeginningIsNotAnswered(t *testing.T) {
 	})
 }
 
-// The answer to the write that begins a release is lost: it is found to be kept, and the release goes on without anything else
-// happening.
+// The answer to the write that begins a release is lost: the state is found to be kept, and the release continues without any
+// other event.
 func TestReleaseGoesOnAfterALostAnswer(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
 		c.stall(view.RolloutResource, true)
@@ -52,7 +51,7 @@ func TestReleaseGoesOnAfterALostAnswer(t *testing.T) {
 	})
 }
 
-// Once a state can be kept again, a release goes on without anything else happening.
+// Once a state can be kept again, a release continues without any other event.
 func TestReleaseGoesOnOnceItIsKept(t *testing.T) {
 	released(t, 20, `{"waves": [{"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
 		c.starts = time.Minute
@@ -69,8 +68,8 @@ func TestReleaseGoesOnOnceItIsKept(t *testing.T) {
 	})
 }
 
-// The right to read policies is taken away. An engine that runs goes by those that it knows; one that starts holds what a policy
-// has chosen, until the right is back.
+// The permission to read policies is taken away. A running engine uses those that it knows; one that starts holds what a policy
+// has selected, until the permission is back.
 func TestReleaseWhosePolicyMayNotBeRead(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.installKinds()
@@ -95,7 +94,7 @@ func TestReleaseWhosePolicyMayNotBeRead(t *testing.T) {
 	})
 }
 
-// A status that cannot be read moves nothing, and says so in the object, once.
+// A status that cannot be read moves nothing, and the object says so, once.
 func TestReleaseWhoseStatusCannotBeRead(t *testing.T) {
 	released(t, 5, "{}", "", func(c *cluster) {
 		c.stop()
@@ -128,7 +127,7 @@ func TestReleaseWhoseStatusCannotBeRead(t *testing.T) {
 	})
 }
 
-// Pods of the stable revision that do not last come back more and more slowly too while a release waits (I14).
+// Pods of the stable revision that do not last come back more and more slowly while a release waits, too (I14).
 func TestStablePodsThatDoNotLast(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "first", "nodes": 1, "approval": true}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
 		c.editSet(image("agent:2"))
@@ -194,7 +193,8 @@ func TestNewLeaderReadsWhatGuidesReleases(t *testing.T) {
 	}
 }
 
-// While no state can be kept, templates come and go under the number of one release. A node that has got one of them has not got the next.
+// While no state can be kept, templates come and go under the number of one release. A node that has got one of them has not got
+// the next.
 func TestTemplatesOfAReleaseThatIsNotKept(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "first", "nodes": 1, "approval": true}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
 		c.editSet(image("agent:2"))
@@ -215,8 +215,8 @@ func TestTemplatesOfAReleaseThatIsNotKept(t *testing.T) {
 	})
 }
 
-// Two processes lead at once, and the other one has stopped the release, or let nodes have the target: that is not undone, whether
-// a watch shows it first or a conflict (R15).
+// Two processes lead at the same time, and the other one has stopped the release, or has given nodes the target: that is not
+// undone, whether a watch shows it first or a conflict (R15).
 func TestWhatAnotherLeaderKeepsStays(t *testing.T) {
 	for _, stalled := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stalled=%v", stalled), func(t *testing.T) {

@@ -9,12 +9,12 @@ import (
 	"everynode/internal/view"
 )
 
-// ofAgent returns the name of a metric of the DaemonSet of the tests; more are its other labels.
+// ofAgent returns the name of a metric of the tests' DaemonSet; more are its other labels.
 func ofAgent(name, more string) string {
 	return "daemonset_release_" + name + "{daemonset=agent,namespace=default" + more + "}"
 }
 
-// The metrics tell which wave is open, how long it still soaks, and what the guard holds.
+// The metrics show which wave is open, how long it still soaks, and what the guard holds.
 func TestMetricsOfARelease(t *testing.T) {
 	m := NewMonitor()
 	guarded(t, func(c *cluster) {
@@ -39,7 +39,7 @@ func TestMetricsOfARelease(t *testing.T) {
 	}, func(cfg *Config) { cfg.Monitor = m })
 }
 
-// A policy that is gone has no waves; what is kept of the release is shown all the same.
+// Without its policy there are no waves; the kept state of the release is still shown.
 func TestMetricsWithoutThePolicy(t *testing.T) {
 	var ix index
 	ix.releases = newReleases()

@@ -14,7 +14,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// restart has another engine go on, of which look sees each decision.
+// restart starts another engine, and calls look with each of its decisions.
 func (c *cluster) restart(look func(e *engine, st *state)) {
 	c.stop()
 	c.start(func(cfg *Config) {
@@ -25,7 +25,7 @@ func (c *cluster) restart(look func(e *engine, st *state)) {
 	})
 }
 
-// A release that waits for the API server to be well goes on when that is over, although nothing else happens.
+// A release that waits for the API server to be well continues when it is, although nothing else happens.
 func TestReleaseGoesOnAfterASilence(t *testing.T) {
 	released(t, 5, "{}", "", func(c *cluster) {
 		var running atomic.Pointer[engine]
@@ -44,8 +44,8 @@ func TestReleaseGoesOnAfterASilence(t *testing.T) {
 	})
 }
 
-// What is known of the stable revision, also that it is gone, is good until the index has another: it is not worked out
-// with each event of a pod, for which every node would be looked at.
+// What is known about the stable revision, even that it is gone, is valid until the index has another one: it is not
+// computed again with each event of a pod, which would mean looking at every node.
 func TestStableRevisionIsReadOnce(t *testing.T) {
 	for what, gone := range map[string]bool{"there": false, "gone": true} {
 		t.Run(what, func(t *testing.T) {
@@ -88,8 +88,8 @@ func TestStableRevisionIsReadOnce(t *testing.T) {
 	}
 }
 
-// A DaemonSet that goes in the middle of a release is none that changes of nodes matter to, also where it goes under another
-// leader.
+// After a DaemonSet is deleted in the middle of a release, changes of nodes no longer matter to it, even if that happens
+// under another leader.
 func TestReleaseOfADepartedDaemonSet(t *testing.T) {
 	entry := func(uid string, version int) *setEntry {
 		ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: types.UID(uid), ResourceVersion: fmt.Sprint(version)}}

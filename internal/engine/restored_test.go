@@ -8,19 +8,19 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// backup returns the fake API server's state, as a snapshot of etcd has it.
+// backup returns the fake API server's state, like a snapshot of etcd.
 func (f *fakeAPI) backup() map[string]map[string]runtime.Object {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	saved := map[string]map[string]runtime.Object{}
 	for resource, objects := range f.objects {
-		saved[resource] = maps.Clone(objects) // objects in the store are never changed
+		saved[resource] = maps.Clone(objects) // objects in the store are immutable
 	}
 	return saved
 }
 
-// restore puts a backup in the place of what is there. As a restore of etcd has to,
-// it raises the version, and no watch can be resumed.
+// restore replaces the current state with a backup. As a restore of etcd has to, it
+// raises the version, and no watch can be resumed.
 func (f *fakeAPI) restore(saved map[string]map[string]runtime.Object) {
 	f.mu.Lock()
 	f.version += 1_000_000_000
@@ -31,9 +31,9 @@ func (f *fakeAPI) restore(saved map[string]map[string]runtime.Object) {
 	f.cutWatches(true)
 }
 
-// An API server that was restored from a backup while the engine ran shows
-// objects of older versions than the engine has seen. What it lists is the truth
-// all the same: the engine follows it, and restarts nothing.
+// An API server that was restored from a backup while the engine ran shows objects of
+// older versions than the engine has seen. Its lists are still the truth: the engine
+// follows them, and restarts nothing.
 func TestServerRestoredFromBackup(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(5)
@@ -59,7 +59,7 @@ func TestServerRestoredFromBackup(t *testing.T) {
 			t.Errorf("%d pods were created after the restore", n)
 		}
 
-		// It goes on from there.
+		// It continues from there.
 		c.addNode("node-06")
 		c.run(20 * time.Second)
 		c.covered(6, "agent:1")

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// dies deletes a node whose kubelet has stopped for good.
+// dies deletes a node whose kubelet has stopped permanently.
 func (c *cluster) dies(node string) {
 	c.mu.Lock()
 	c.dead[node] = true
@@ -19,8 +19,8 @@ func (c *cluster) dies(node string) {
 	c.removeNode(node)
 }
 
-// returns puts another node in its place, with a kubelet. That starts what is bound
-// to its name, also what came when there was no such node.
+// returns adds another node under its name, with a kubelet. That starts the pods that
+// are bound to the name, including those from the time when there was no such node.
 func (c *cluster) returns(node string) {
 	c.mu.Lock()
 	delete(c.dead, node)
@@ -39,8 +39,8 @@ func (c *cluster) hold(pod *corev1.Pod) {
 	c.editPod(pod.Name, func(p *corev1.Pod) { p.Finalizers = []string{"example.com/hold"} })
 }
 
-// live returns the pod on the node that is neither deleted nor ended, if there is one
-// and no other.
+// live returns the pod on the node that is neither deleted nor ended, if there is
+// exactly one.
 func (c *cluster) live(node string) *corev1.Pod {
 	c.t.Helper()
 	var found *corev1.Pod
@@ -60,9 +60,9 @@ func (c *cluster) live(node string) *corev1.Pod {
 	return found
 }
 
-// A node that is deleted and comes back under its name gets a pod within seconds,
-// life after life, although a finalizer keeps the pod of each of its lives, running
-// or ended as far as the API server knows.
+// A node that is deleted and comes back under its name gets a pod within seconds, life
+// after life, although a finalizer keeps the pod of each of its lives, running or ended
+// as far as the API server knows.
 func TestReturnedNodeWithHeldPods(t *testing.T) {
 	for name, end := range map[string]func(*corev1.Pod){
 		"they run for all that is known": func(*corev1.Pod) {},
@@ -94,8 +94,8 @@ func TestReturnedNodeWithHeldPods(t *testing.T) {
 	}
 }
 
-// A policy refuses that a pod is deleted without grace. The kubelet of the node that
-// has come back takes the pod for its own; and so it is treated.
+// A policy refuses deletes of a pod without a grace period. The kubelet of the node
+// that has come back takes the pod for its own; so the engine treats it as such.
 func TestReturnedNodeWhosePodMayNotBeForced(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -119,8 +119,8 @@ func TestReturnedNodeWhosePodMayNotBeForced(t *testing.T) {
 	})
 }
 
-// While it is not known what became of the delete, the node counts as one that should
-// have a pod and has none, and gets none beside.
+// While the outcome of the delete is not known, the node counts as one that should have
+// a pod and has none, and no other pod is created.
 func TestReturnedNodeWaitsForWhatIsLeft(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -147,9 +147,9 @@ func TestReturnedNodeWaitsForWhatIsLeft(t *testing.T) {
 	})
 }
 
-// A pod that is held on a node which was never away blocks nothing either, and a
-// delete without grace that a finalizer outlasts does not make it gone: it has its
-// name as long as it is there.
+// A pod that finalizers keep on a node that was never away does not block anything
+// either, and a delete without a grace period that a finalizer outlasts does not make
+// it gone: it has its name as long as it exists.
 func TestHeldPodIsNotGone(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)
@@ -167,7 +167,7 @@ func TestHeldPodIsNotGone(t *testing.T) {
 		c.run(10 * time.Second)
 		old := c.live("node-01")
 		c.hold(old)
-		c.stall("pods", true) // what the delete's answer says is all that is known
+		c.stall("pods", true) // only the delete's answer shows what has happened
 		c.dies("node-01")
 		c.run(2 * time.Second)
 		c.mu.Lock()
@@ -190,7 +190,7 @@ func surgeByOne(ds *appsv1.DaemonSet) {
 	ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &none, MaxSurge: &one}
 }
 
-// However many pods finalizers hold on a node, another can be made: an update never
+// However many pods finalizers keep on a node, another can be created: an update never
 // takes a serving pod whose successor has no name.
 func TestUpdatesBesideHeldPods(t *testing.T) {
 	for _, surge := range []bool{false, true} {

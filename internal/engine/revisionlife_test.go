@@ -15,8 +15,8 @@ import (
 	"everynode/internal/view"
 )
 
-// addRevision makes a revision by hand, as the set's, with the name that the
-// template gets with the change, and the data of the template as it is.
+// addRevision creates a revision of the set by hand, with the name that the template
+// would have after the change, and the data of the current template.
 func (c *cluster) addRevision(number int64, change func(*appsv1.DaemonSet)) string {
 	c.t.Helper()
 	ds := c.set()
@@ -37,10 +37,10 @@ func (c *cluster) addRevision(number int64, change func(*appsv1.DaemonSet)) stri
 	return r.Name
 }
 
-// A user makes, labels and deletes revisions, as Kubernetes' own test of their
-// lifecycle does: one that appears is left alone, also when it holds the present
-// template; one that goes is made again when nothing else has the template; and a
-// template whose name is taken gets another.
+// A user creates, labels and deletes revisions, as Kubernetes' own test of their
+// lifecycle does. A new one is left alone, even if it has the current template; one
+// that is deleted is created again if no other has the template; and a template whose
+// name is taken gets another.
 func TestRevisionsMadeByHand(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -90,8 +90,8 @@ func TestRevisionsMadeByHand(t *testing.T) {
 	})
 }
 
-// Two revisions of the present template are one again when the DaemonSet is next
-// worked on, whatever for. No pod restarts.
+// Two revisions of the current template are merged when the DaemonSet is next worked
+// on, for whatever reason. No pod restarts.
 func TestDuplicateIsTidiedUpWithTheNextWork(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -115,8 +115,8 @@ func TestDuplicateIsTidiedUpWithTheNextWork(t *testing.T) {
 	})
 }
 
-// The revisions of other kinds are not kept. A revision that changes is not a
-// reason to work out the history of another DaemonSet.
+// The revisions of other kinds are not kept. A change of a revision does not cause the
+// history of another DaemonSet to be computed.
 func TestRevisionsOfOthers(t *testing.T) {
 	w := newWatched()
 	for _, name := range []string{"x", "y"} {
@@ -156,7 +156,7 @@ func TestRevisionsOfOthers(t *testing.T) {
 	if w.epochs(x) == mine {
 		t.Error("a revision that no DaemonSet has does not count: its name may be needed")
 	}
-	w.upsertRevision(revision("StatefulSet", "x")) // it has changed hands
+	w.upsertRevision(revision("StatefulSet", "x")) // it has another owner now
 	if w.revisions["default"]["x-1"] != nil {
 		t.Error("a revision that a StatefulSet has taken is kept")
 	}
@@ -167,8 +167,8 @@ func TestRevisionsOfOthers(t *testing.T) {
 	}
 }
 
-// A revision that only a create under way is made from has a pod, as far as the
-// history is concerned: it is kept over the limit (I11).
+// For the history, a revision from which only a create under way is made has a pod: it
+// is kept beyond the limit (I11).
 func TestRevisionOfACreateUnderWayIsKept(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -190,8 +190,8 @@ func TestRevisionOfACreateUnderWayIsKept(t *testing.T) {
 	})
 }
 
-// Of a revision the index keeps what tells templates apart, not the templates: who
-// may write a DaemonSet fills eleven of them with what he likes.
+// The index keeps what distinguishes the templates of revisions, not the templates: a
+// user who may write a DaemonSet can fill eleven revisions with anything.
 func TestRevisionsAreSmall(t *testing.T) {
 	large := strings.Repeat("x", 1<<20)
 	r := &appsv1.ControllerRevision{
@@ -212,7 +212,8 @@ func TestRevisionsAreSmall(t *testing.T) {
 	}
 }
 
-// What the index does not keep of a revision is there after an update of it.
+// What the index does not keep of a revision is still there after the revision was
+// updated.
 func TestRenumberedRevisionsKeepTheirAnnotations(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)

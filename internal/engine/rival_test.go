@@ -29,8 +29,8 @@ func (c *cluster) observe() {
 	})
 }
 
-// other returns a DaemonSet controller that observes the probe soon after it is
-// created, as long as it is on.
+// other starts a DaemonSet controller that observes the probe soon after it is created,
+// until off is called.
 func (c *cluster) other(after time.Duration) (off func()) {
 	on := true
 	c.intercept(func(r request) (error, bool) {
@@ -42,7 +42,7 @@ func (c *cluster) other(after time.Duration) (off func()) {
 	return func() { c.intercept(nil) }
 }
 
-// catch takes what Run returns.
+// catch records what Run returns.
 func (c *cluster) catch() *error {
 	err := new(error)
 	c.fails = func(e error) { *err = e }
@@ -62,8 +62,8 @@ func isRefusal(t *testing.T, err error) {
 	}
 }
 
-// Beside another controller the engine does nothing and says so. When the other
-// one is off, it works.
+// Beside another controller the engine does nothing and says so. When the other one is
+// switched off, it works.
 func TestRefusesBesideAnother(t *testing.T) {
 	for name, mode := range map[string]func(*Config){"elected": elect("one"), "alone": func(*Config) {}} {
 		t.Run(name, func(t *testing.T) {
@@ -98,8 +98,8 @@ func TestRefusesBesideAnother(t *testing.T) {
 	}
 }
 
-// With the probe in place the next leader goes on at once, and an answer from
-// the past says nothing.
+// If the probe exists the next leader continues at once, and an old answer means
+// nothing.
 func TestProbeOutlivesLeaders(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -119,7 +119,7 @@ func TestProbeOutlivesLeaders(t *testing.T) {
 			t.Error("the probe was replaced, so that its silence proves nothing")
 		}
 		c.stop()
-		c.observe() // by one that is off again
+		c.observe() // by one that is switched off again
 		c.addNode("node-05")
 		c.start(elect("three"), alone)
 		c.run(20 * time.Second)
@@ -130,7 +130,7 @@ func TestProbeOutlivesLeaders(t *testing.T) {
 	})
 }
 
-// A controller that is switched on while the engine works makes it stop, and
+// A controller that is switched on while the engine works makes the engine stop, and
 // write nothing more.
 func TestStopsWhenAnotherIsSwitchedOn(t *testing.T) {
 	inCluster(t, func(c *cluster) {
@@ -152,7 +152,7 @@ func TestStopsWhenAnotherIsSwitchedOn(t *testing.T) {
 	})
 }
 
-// A probe that somebody deletes comes again; without leader election it goes
+// A probe that somebody deletes is created again; without leader election it is deleted
 // with its engine.
 func TestProbeIsKept(t *testing.T) {
 	inCluster(t, func(c *cluster) {
@@ -197,8 +197,8 @@ func TestEnginesThatDoNotShareALease(t *testing.T) {
 	})
 }
 
-// Whoever may not find out whether it is alone does nothing, and says what it
-// lacks.
+// An engine that may not find out whether it is alone does nothing, and says which
+// permission it lacks.
 func TestProbeThatIsNotPermitted(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)

@@ -12,9 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// BenchmarkFleet is what docs/scale.md counts with: fleets whose every node has a pod of each of 20 DaemonSets. Of each it
-// tells the memory that the index and the decisions keep alive, how long a new leader takes to decide about all of it, and what
-// one event costs then: of a pod that turns unready or ready, decided, and of a node that beats. Run it once a size:
+// BenchmarkFleet produces the numbers of docs/scale.md, for fleets whose every node has a pod of each of 20 DaemonSets. For
+// each it reports the memory that the index and the decisions keep alive, how long a new leader takes to decide about
+// everything, and what one event costs then: for a pod that turns unready or ready, including the decision, and for a node's
+// heartbeat. Run it once for each size:
 //
 //	go test -run - -bench Fleet -benchtime 1x -timeout 1h ./internal/engine
 func BenchmarkFleet(b *testing.B) {
@@ -74,7 +75,7 @@ func benchFleet(b *testing.B, nodes, sets int) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// eachOf returns how many microseconds one of so many calls takes.
+// eachOf returns how many microseconds one of the calls takes.
 func eachOf(calls int, call func(i int)) float64 {
 	began := time.Now()
 	for i := range calls {
@@ -96,8 +97,7 @@ func fleetSet(b *testing.B, s int) *setEntry {
 	return set
 }
 
-// fleetPod returns the pod of a DaemonSet on a node, with names and UIDs as long as real ones. It is ready in odd
-// versions.
+// fleetPod returns the pod of a DaemonSet on a node, with names and UIDs as long as real ones. It is ready in odd versions.
 func fleetPod(b *testing.B, node, set, version int) *podEntry {
 	name, status := fmt.Sprintf("agent-%d", set), corev1.ConditionFalse
 	if version%2 == 1 {

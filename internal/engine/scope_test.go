@@ -15,16 +15,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// asked keeps how an engine has asked for pods.
+// asked records how an engine has asked for pods.
 type asked struct {
 	mu      sync.Mutex
 	watches []string // the selectors of its watches of pods, in order
-	lists   []string // and of its lists
-	reads   int      // of single pods
+	lists   []string // the selectors of its lists
+	reads   int      // reads of single pods
 	failing bool     // reads of single pods fail
 }
 
-// listen keeps how engines ask for pods from now on.
+// listen records how engines ask for pods from now on.
 func (c *cluster) listen() *asked {
 	a := &asked{}
 	c.intercept(func(r request) (error, bool) {
@@ -112,8 +112,8 @@ func (c *cluster) agents() map[string][]*corev1.Pod {
 	return on
 }
 
-// one checks that each of so many nodes has one pod of default/agent, ready, of that image, that
-// the status says so, and that so many pods were made for that.
+// one checks that each of nodes nodes has one pod of default/agent, ready, of that image, that the status
+// says so, and that made pods were created for that.
 func (c *cluster) one(nodes int, image string, made int, when string) {
 	c.t.Helper()
 	on := c.agents()
@@ -132,8 +132,8 @@ func (c *cluster) one(nodes int, image string, made int, when string) {
 	}
 }
 
-// Pods of ReplicaSets are neither listed nor watched, and so change nothing here, however often
-// they change. Everything else goes on as ever.
+// Pods of ReplicaSets are neither listed nor watched, and so change nothing here, however often they change.
+// Everything else goes on as always.
 func TestForeignPodsStayAtTheServer(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -168,9 +168,9 @@ func TestForeignPodsStayAtTheServer(t *testing.T) {
 	})
 }
 
-// A pod that gets a label of Deployments' pods leaves the watch as if it were gone. It is not taken
-// for gone: no second pod is made, and what becomes of it is seen. When it loses the label again,
-// the watch is narrow again, some time later.
+// A pod that gets a label of Deployments' pods leaves the watch as if it were gone. It is not taken for gone:
+// no second pod is created, and what happens to it is seen. When it loses the label again, the watch becomes
+// narrow again, some time later.
 func TestPodThatLooksForeign(t *testing.T) {
 	for _, key := range foreignLabels() {
 		t.Run(key, func(t *testing.T) {
@@ -203,8 +203,8 @@ func TestPodThatLooksForeign(t *testing.T) {
 	}
 }
 
-// As long as the server cannot say what has become of a pod that has left the watch, it counts as
-// it was; and one that has really gone is replaced once the server says so.
+// As long as the server cannot say what has happened to a pod that has left the watch, the pod counts as
+// before; and one that is really gone is replaced once the server says so.
 func TestPodInDoubt(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -235,7 +235,7 @@ func TestPodInDoubt(t *testing.T) {
 	})
 }
 
-// The label goes before anybody could read the pod: the watch shows it again.
+// The label is removed before anybody could read the pod: the watch shows it again.
 func TestPodInDoubtComesBack(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -261,7 +261,7 @@ func TestPodInDoubtComesBack(t *testing.T) {
 	})
 }
 
-// A pod got the label while nobody watched. The list does not have it, and a search does.
+// A pod got the label while nobody watched. The list does not have it, but a search finds it.
 func TestHiddenPodIsFoundWithEachList(t *testing.T) {
 	for _, how := range []string{"the engine was away", "the watch was interrupted"} {
 		t.Run(how, func(t *testing.T) {
@@ -320,8 +320,8 @@ func TestStandbySeesPodsThatLookForeign(t *testing.T) {
 	})
 }
 
-// Of a pod that was made with such a label by another engine a standby knows nothing. When it leads, it
-// finds the pod by its name, and makes no second one.
+// A standby knows nothing about a pod that another engine has created with such a label. When it leads, it
+// finds the pod by its name, and does not create a second one.
 func TestHiddenPodIsFoundByItsName(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.mutate = func(p *corev1.Pod) {
@@ -349,7 +349,7 @@ func TestHiddenPodIsFoundByItsName(t *testing.T) {
 	})
 }
 
-// A standby that knows of such a pod, and waits for the list of all pods, leads meanwhile.
+// A standby that knows about such a pod, and waits for the list of all pods, starts to lead meanwhile.
 func TestTakesOverBeforeAllPodsAreListed(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -397,7 +397,7 @@ func TestForeignPodsAtFailover(t *testing.T) {
 	})
 }
 
-// A DaemonSet whose pods look foreign is decided on when they are watched, whenever it gets so.
+// A DaemonSet whose pods look foreign is decided on once they are watched, whenever it gets that label.
 func TestSetThatNamesAForeignLabel(t *testing.T) {
 	named := func(ds *appsv1.DaemonSet) { ds.Spec.Template.Labels["job-name"] = "agent" }
 	selects := func(ds *appsv1.DaemonSet) {
@@ -449,8 +449,8 @@ func TestSetThatNamesAForeignLabel(t *testing.T) {
 	})
 }
 
-// Pods that a Deployment has left as orphans look like its pods still. A DaemonSet that comes in
-// its place adopts them, and makes pods only where there are none.
+// Pods that a Deployment has left as orphans still look like its pods. A DaemonSet that replaces it adopts
+// them, and creates pods only where there are none.
 func TestOrphansThatLookForeignAreAdopted(t *testing.T) {
 	for _, how := range []string{"the DaemonSet comes later", "the DaemonSet is there at the start", "the DaemonSet names the label"} {
 		t.Run(how, func(t *testing.T) {
@@ -507,7 +507,7 @@ func wideListsTake(d time.Duration) func(r request) time.Duration {
 	}
 }
 
-// The orphan for which a DaemonSet waits goes before all pods are listed.
+// The orphan that a DaemonSet waits for is deleted before all pods are listed.
 func TestSetWaitsForWhatIsGone(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -531,8 +531,8 @@ func TestSetWaitsForWhatIsGone(t *testing.T) {
 	})
 }
 
-// Another controller has made a DaemonSet's first pod, which looks foreign, before the engine could list
-// all pods: the engine makes none beside it.
+// Another controller has created a DaemonSet's first pod, which looks foreign, before the engine could list
+// all pods: the engine creates no second one.
 func TestSetThatComesWithItsPods(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -564,7 +564,7 @@ func TestSetThatComesWithItsPods(t *testing.T) {
 	})
 }
 
-// A DaemonSet's pods get labels as they are created, by a webhook: the answers to the creates show it.
+// A webhook labels a DaemonSet's pods as they are created: the answers to the creates show it.
 func TestPodsThatAreMadeToLookForeign(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.mutate = func(p *corev1.Pod) { p.Labels["job-name"] = "webhook" }
@@ -581,8 +581,8 @@ func TestPodsThatAreMadeToLookForeign(t *testing.T) {
 	})
 }
 
-// Labels come and go, watches stand still, break and begin again from a list, reads fail, and a
-// DaemonSet is updated meanwhile: no pod is ever made beside another, and the budget holds.
+// Labels come and go, watches stand still, break and start again with a list, reads fail, and a DaemonSet is
+// updated meanwhile: no pod is ever created beside another, and the budget holds.
 func TestLabelsThatComeAndGo(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -636,7 +636,7 @@ func (c *cluster) relabels(rnd *rand.Rand) {
 	a.is(c.t, "narrow", "in the end")
 }
 
-// What the selector lets through, and what is said to look foreign, are the same.
+// An object looks foreign if, and only if, the selector excludes it.
 func TestNarrowSelectorIsWhatLooksForeign(t *testing.T) {
 	r := request{query: map[string][]string{"labelSelector": {narrowSelector()}}}
 	for _, labels := range []map[string]string{nil, {"app": "x"}, {"pod-template-hash": ""}, {"job-name": "x"}, {"batch.kubernetes.io/job-name": "y", "app": "x"},

@@ -9,8 +9,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// Writes whose outcome cannot be learned keep their nodes uncertain, and nobody
-// else waiting.
+// Writes whose outcome cannot be learned keep their nodes uncertain, and hold up
+// nothing else.
 func TestUnsettledWritesHoldNobodyUp(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(60)
@@ -41,7 +41,7 @@ func TestUnsettledWritesHoldNobodyUp(t *testing.T) {
 	})
 }
 
-// Who may not get pods, but list them, learns the same.
+// An engine that may not get pods, but may list them, learns the same.
 func TestOutcomeIsLearnedByListing(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(60)

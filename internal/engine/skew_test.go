@@ -31,7 +31,7 @@ func TestRefuseNewer(t *testing.T) {
 	}
 }
 
-// The constant follows the module that the types come from.
+// The constant matches the module that the types come from.
 func TestTypesMinor(t *testing.T) {
 	mod, err := os.ReadFile("../../go.mod")
 	if err != nil {

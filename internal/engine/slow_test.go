@@ -22,8 +22,8 @@ func (c *cluster) leaseSeconds() int32 {
 	return *l.Spec.LeaseDurationSeconds
 }
 
-// Writes may take as long as the API server lets them, wherever there are any:
-// pods made and deleted, revisions made, renumbered and deleted, pods adopted and
+// Writes may take as long as the API server allows, for every kind of write: pods
+// created and deleted, revisions created, renumbered and deleted, pods adopted and
 // released, the status, the probe.
 func TestSlowWritesAreDone(t *testing.T) {
 	for _, takes := range []time.Duration{5 * time.Second, 30 * time.Second, 59 * time.Second} {
@@ -63,7 +63,7 @@ func TestSlowWritesAreDone(t *testing.T) {
 	}
 }
 
-// What is said of a write that takes long is that it takes long.
+// A write that takes long is reported as one that takes long.
 func TestSlowIsNotCalledLost(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		s := &slowServer{c: c, takes: writesTake(10 * time.Second), resets: true}
@@ -109,9 +109,9 @@ func TestLeaseIsLongForSlowWritesOnly(t *testing.T) {
 	})
 }
 
-// Of a leader that is cut off, no write takes effect when another has begun, even
-// if the API server does not notice that it is gone. Each instant of the cut is
-// tried: before, between and after the renewals.
+// No write of a leader that is cut off takes effect once another has begun, even if the
+// API server does not notice that the leader is gone. The cut is tried at each time:
+// before, between and after the renewals.
 func TestNothingTakesEffectAfterTheNextLeader(t *testing.T) {
 	for _, takes := range []time.Duration{0, 3 * time.Second, 20 * time.Second, 59 * time.Second} {
 		for cut := time.Duration(0); cut < 13*time.Second; cut += 700 * time.Millisecond {
@@ -146,9 +146,9 @@ func TestNothingTakesEffectAfterTheNextLeader(t *testing.T) {
 	}
 }
 
-// A leader that is told to stop hands over at once, also while writes hang: the
-// server is told that they are off. Those that it may not have heard of keep the
-// lease until they can take effect no more.
+// A leader that is told to stop hands over at once, even while writes hang: the server
+// is told that they are cancelled. If the server may not have got that, the lease is
+// kept until the writes can no longer take effect.
 func TestHandOverWithSlowWrites(t *testing.T) {
 	for _, silent := range []bool{false, true} {
 		t.Run(fmt.Sprint("silent ", silent), func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestHandOverWithSlowWrites(t *testing.T) {
 	}
 }
 
-// Requests that hang take no worker from the others: patches of orphans, here.
+// Requests that hang take no worker from the others; here: patches of orphans.
 func TestHangingPatchesHoldUpNoOther(t *testing.T) {
 	for _, workers := range []int{1, 4} {
 		inCluster(t, func(c *cluster) {

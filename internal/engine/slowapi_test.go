@@ -13,15 +13,15 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// slowServer is the way of one engine to the API server, which takes its time. It
-// goes on with a request when the client has given up without its noticing, until
-// the deadline that the request names, or its own of a minute.
+// slowServer is one engine's connection to an API server that takes its time. If the
+// client gives up a request without the server noticing, the server continues with it
+// until the deadline that the request names, or its own of a minute.
 type slowServer struct {
 	c     *cluster
 	takes func(r request) time.Duration
-	// cut: nothing passes between engine and server any more.
+	// cut: nothing passes between engine and server.
 	cut atomic.Bool
-	// resets: the server notices when a client gives a request up.
+	// resets: the server notices when a client gives up a request.
 	resets bool
 
 	mu      sync.Mutex
@@ -103,7 +103,7 @@ func (s *slowServer) first() (at time.Time) {
 	return at
 }
 
-// reread takes a request apart and returns one like it.
+// reread parses a request and returns an equal one.
 func reread(req *http.Request) (request, *http.Request, error) {
 	again := req.Clone(req.Context())
 	if req.Body != nil {
@@ -118,7 +118,7 @@ func reread(req *http.Request) (request, *http.Request, error) {
 	return r, again, err
 }
 
-// writesTake returns how long all that an engine writes takes, but for its lease and
+// writesTake returns how long all writes of an engine take, except for its lease and
 // events.
 func writesTake(d time.Duration) func(request) time.Duration {
 	return func(r request) time.Duration {

@@ -11,7 +11,8 @@ import (
 	"everynode/internal/view"
 )
 
-// inModes runs a test with five nodes in charge, with both strategies, and beside another controller. The DaemonSet follows the policy.
+// inModes runs a test with five nodes: with the engine in charge, with both strategies, and beside another controller. The
+// DaemonSet follows the policy.
 func inModes(t *testing.T, spec string, test func(c *cluster)) {
 	t.Helper()
 	for name, strategy := range map[string]func(*appsv1.DaemonSet){"in charge": func(*appsv1.DaemonSet) {}, "in charge, OnDelete": onDelete} {
@@ -31,7 +32,7 @@ func inModes(t *testing.T, spec string, test func(c *cluster)) {
 	t.Run("beside another controller", func(t *testing.T) { assisted(t, 5, spec, func(c *cluster, _ *beside) { test(c) }) })
 }
 
-// misses takes a release through while a node is down. Its pod stays as it is, for as long as that lasts.
+// misses completes a release while a node is down. The node's pod stays as it is for as long as that lasts.
 func (c *cluster) misses(node string) {
 	c.t.Helper()
 	c.turn(node, corev1.ConditionFalse, 0)
@@ -44,7 +45,7 @@ func (c *cluster) misses(node string) {
 	}
 }
 
-// One that is back gets it. One that is looked after is not back yet.
+// A node that is back gets the release. One that is still being maintained is not back yet.
 func TestStragglersGetTheReleaseWhenTheyAreBack(t *testing.T) {
 	inModes(t, `{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "all", "nodes": "100%"}]}`, func(c *cluster) {
 		c.editNode("node-03", func(n *corev1.Node) {
@@ -60,7 +61,8 @@ func TestStragglersGetTheReleaseWhenTheyAreBack(t *testing.T) {
 	})
 }
 
-// A node that has missed a release gets its revision when it is back, but not in a pause. That is told, and once the pause ends it does.
+// A node that has missed a release gets its revision when it is back, but not during a pause. The engine reports that, and the
+// node gets the revision once the pause ends.
 func TestStragglersWaitForTheEndOfAPause(t *testing.T) {
 	inModes(t, `{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "all", "nodes": "100%"}]}`, func(c *cluster) {
 		c.misses("node-03")
@@ -84,7 +86,7 @@ func TestStragglersWaitForTheEndOfAPause(t *testing.T) {
 	})
 }
 
-// Neither does it while no window is open; not even where that cannot be written down.
+// The same while no window is open, even if that cannot be recorded.
 func TestStragglersWaitForAWindow(t *testing.T) {
 	const twoHours = `"windows": [{"from": "00:00", "to": "02:00", "timeZone": "UTC"}]` // the clock of a bubble begins at midnight
 	inModes(t, `{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "all", "nodes": "100%"}], `+twoHours+`}`, func(c *cluster) {
@@ -106,7 +108,7 @@ func TestStragglersWaitForAWindow(t *testing.T) {
 	})
 }
 
-// To put a template back waits for neither: nodes go back at once.
+// Reverting a template waits for neither: nodes go back at once.
 func TestRevertsWaitForNoPause(t *testing.T) {
 	inModes(t, `{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "first", "nodes": 2, "soak": "1h"}, {"name": "all", "nodes": "100%"}]}`, func(c *cluster) {
 		c.editSet(image("agent:2"))

@@ -12,8 +12,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// What is remembered of a DaemonSet for its events goes with it, also when an event
-// came after the rest of it was forgotten.
+// What is remembered about a DaemonSet for its events is dropped with it, even if an
+// event came after the rest was forgotten.
 func TestSweepOfAllowances(t *testing.T) {
 	take := map[types.UID]flowcontrol.PassiveRateLimiter{"alive": nil, "gone": nil}
 	r := &recorder{allowances: maps.Clone(take), lookUps: maps.Clone(take)}
@@ -25,8 +25,8 @@ func TestSweepOfAllowances(t *testing.T) {
 	}
 }
 
-// Housekeeping, decisions and watches go on beside each other: none of them waits for a
-// lock that another has while it waits for its own.
+// Housekeeping, decisions and watches run in parallel: none of them waits for a lock
+// that another holds while it waits for one of its own.
 func TestSweepBesideDecisions(t *testing.T) {
 	ix, s, now := newIndex(), newState(identity{}), time.Now()
 	var all sync.WaitGroup

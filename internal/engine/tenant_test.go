@@ -20,7 +20,7 @@ func in(namespace, name string) identity {
 	return identity{types.NamespacedName{Namespace: namespace, Name: name}, types.UID("uid-" + namespace + name)}
 }
 
-// work is creates of a DaemonSet for n nodes.
+// work submits creates of a DaemonSet for n nodes.
 func (b *bench) work(k identity, n int) {
 	writes := creates(k.Name, n)
 	for _, w := range writes {
@@ -47,7 +47,7 @@ func (b *bench) until(prefix string, n int) (took time.Duration) {
 	return time.Since(began)
 }
 
-// close takes back what waits, and lets the rest end.
+// close withdraws what waits, and lets the rest end.
 func (b *bench) close() {
 	b.applier.mu.Lock()
 	for _, l := range b.lanes {
@@ -57,7 +57,7 @@ func (b *bench) close() {
 	b.end()
 }
 
-// A namespace gets no more turns for having more DaemonSets.
+// A namespace gets no more turns by having more DaemonSets.
 func TestTurnsGoRoundNamespaces(t *testing.T) {
 	took := map[int]time.Duration{}
 	for _, sets := range []int{1, 200} {
@@ -78,8 +78,8 @@ func TestTurnsGoRoundNamespaces(t *testing.T) {
 	}
 }
 
-// A webhook that is dead or hangs costs the others less than half of their pace:
-// be the failures quick, late or without end, in their own namespaces or not.
+// A webhook that is dead or hangs costs the others less than half of their pace,
+// whether failures come fast, late or never, in their own namespaces or not.
 func TestDeadWebhookSlowsNobody(t *testing.T) {
 	const healthy, broken, nodes = 100, 20, 40
 	run := func(t *testing.T, broken int, namespace func(kind string, i int) string, takes time.Duration) (took time.Duration) {
@@ -129,7 +129,7 @@ func TestDeadWebhookSlowsNobody(t *testing.T) {
 	}
 }
 
-// Also a tenant with very many of them does not fill the API server with requests
+// Even a tenant with very many DaemonSets does not fill the API server with requests
 // that hang.
 func TestSlowWritesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -153,8 +153,8 @@ func TestSlowWritesAreBounded(t *testing.T) {
 }
 
 // Neither do very many DaemonSets of a few writes each, none of which is known to be
-// slow before it is. A DaemonSet that was quick before is not held up by them, and one
-// that comes later waits for its turn among those that nothing is known of.
+// slow in advance. A DaemonSet that was quick before is not held up by them, and one
+// that comes later waits for its turn among those about which nothing is known.
 func TestSlowWritesOfManyAreBounded(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -197,7 +197,7 @@ func TestSlowWritesOfManyAreBounded(t *testing.T) {
 	}
 }
 
-// What the API server cannot do for anybody makes the window for all smaller.
+// If the API server cannot serve anybody, the window for all shrinks.
 func TestServersTroubleIsEverybodys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(0)
@@ -216,8 +216,8 @@ func TestServersTroubleIsEverybodys(t *testing.T) {
 	})
 }
 
-// A 429 silences the DaemonSet that gets it; all when it meets more namespaces
-// than are served, and that for half a minute at most.
+// A 429 silences the DaemonSet that gets it; it silences all if it comes from more
+// namespaces than are served, and then for at most half a minute.
 func TestWhoIsSilenced(t *testing.T) {
 	refusal := apierrors.NewTooManyRequests("try again later", 3600)
 	for _, c := range []struct {
@@ -261,7 +261,7 @@ func TestWhoIsSilenced(t *testing.T) {
 	}
 }
 
-// A template may name any priority class. It counts when a pod has got it.
+// A template may name any priority class. It counts once a pod has got it.
 func TestRankIsWhatAdmissionAllows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(0)
@@ -293,7 +293,7 @@ func TestRankIsWhatAdmissionAllows(t *testing.T) {
 	})
 }
 
-// A delete that came after creates which are paced does not wait for them.
+// A delete that was submitted after paced creates does not wait for them.
 func TestPaceHoldsNoDelete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(1)

@@ -10,9 +10,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// Few creates are handed over until one succeeds; then all are. Slots that are
-// refused in great number wait together, at pauses that grow, and while others
-// succeed as well.
+// Few creates are handed over until one succeeds; then all are. Slots that are refused
+// in large numbers wait together, at growing pauses, even while others succeed.
 func TestTrial(t *testing.T) {
 	s, now := newState(identity{}), time.Now()
 	if a, b := s.room(0), s.room(trialCreates+5); a != trialCreates || b != 0 {
@@ -59,8 +58,8 @@ func TestTrial(t *testing.T) {
 	}
 }
 
-// One node that is refused forever keeps its own long pause, and no other: once creates
-// succeed, a node that is refused now and then is tried again as soon as ever.
+// One node that is refused forever keeps its own long pause, and delays no other: once
+// creates succeed, a node that is refused now and then is retried as soon as ever.
 func TestOneRefusedNodeSetsNoPauseForOthers(t *testing.T) {
 	s, now := newState(identity{}), time.Now()
 	for i := range manyFailed {
@@ -71,7 +70,7 @@ func TestOneRefusedNodeSetsNoPauseForOthers(t *testing.T) {
 		all, _ = s.takeLate(math.MaxInt, now, all)
 		return all
 	}
-	for range 10 { // all but n00 are let in
+	for range 10 { // all but n00 are admitted
 		now = now.Add(delivery.MaxRetry)
 		for _, n := range turn() {
 			if n == "n00" {

@@ -22,7 +22,7 @@ import (
 
 func codec() runtime.Serializer { return protobuf.NewSerializer(scheme.Scheme, scheme.Scheme) }
 
-// fullMeta is metadata with everything that a server may send.
+// fullMeta returns metadata with everything that a server may send.
 func fullMeta(name string) metav1.ObjectMeta {
 	deleted, grace := metav1.NewTime(time.Unix(5000, 0)), int64(30)
 	return metav1.ObjectMeta{
@@ -50,7 +50,7 @@ func fullPod(name string) *corev1.Pod {
 	}
 }
 
-// badStarts are pods whose containers have trouble starting.
+// badStarts returns pods whose containers have trouble starting.
 func badStarts() []*corev1.Pod {
 	again, never, setup := fullPod("again"), fullPod("never"), fullPod("setup")
 	again.Status.ContainerStatuses = append(again.Status.ContainerStatuses, corev1.ContainerStatus{RestartCount: 300,
@@ -70,7 +70,7 @@ func badStarts() []*corev1.Pod {
 	return bad
 }
 
-// changedPods are pods that were changed in place, at some points of that.
+// changedPods returns pods that were changed in place, at several stages.
 func changedPods() (pods []*corev1.Pod) {
 	for i, id := range []string{"old", "new"} {
 		for generation := range int64(2) {
@@ -109,7 +109,7 @@ func encoded(tb testing.TB, obj runtime.Object) []byte {
 	return data
 }
 
-// trimmed decodes with and without the trimmer.
+// trimmed decodes an object with and without the trimmer.
 func trimmed[T runtime.Object](t *testing.T, obj T) (whole, part T) {
 	t.Helper()
 	data := encoded(t, obj)
@@ -124,7 +124,7 @@ func trimmed[T runtime.Object](t *testing.T, obj T) (whole, part T) {
 	return all.(T), got.(T)
 }
 
-// What is left of an object says the same to the engine as the whole.
+// To the engine the trimmed object says the same as the whole.
 func TestTrim(t *testing.T) {
 	unbound := fullPod("unbound")
 	unbound.Spec.NodeName = ""
@@ -209,7 +209,7 @@ func TestTrimListsOfMetadata(t *testing.T) {
 	}
 }
 
-// What the trimmer does not know it leaves alone.
+// The trimmer does not touch what it does not know.
 func TestTrimLeavesOthersAlone(t *testing.T) {
 	whole, part := trimmed(t, &corev1.ConfigMap{ObjectMeta: fullMeta("c"), Data: map[string]string{"k": "v"}})
 	if diff := cmp.Diff(whole, part); diff != "" {
@@ -229,7 +229,7 @@ func FuzzTrim(f *testing.F) {
 		got, _, err := t.Decode(data, nil, nil)
 		all, errAll := runtime.Decode(codec(), data)
 		if errAll != nil || err != nil {
-			return // either may notice what is broken in a part that the other does not read
+			return // either may notice a broken part that the other does not read
 		}
 		if p, ok := all.(*corev1.Pod); ok {
 			if diff := cmp.Diff(view.Pod(p), view.Pod(got.(*corev1.Pod)), cmp.AllowUnexported(plan.Pod{})); diff != "" {

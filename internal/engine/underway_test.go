@@ -10,7 +10,7 @@ import (
 	"everynode/internal/delivery"
 )
 
-// A delete that is under way counts against the budget, whatever else becomes
+// A delete that is under way counts against the budget, even if another pod has become
 // a better candidate meanwhile.
 func TestDeleteUnderWayCounts(t *testing.T) {
 	inCluster(t, func(c *cluster) {
@@ -19,7 +19,7 @@ func TestDeleteUnderWayCounts(t *testing.T) {
 		c.start()
 		c.run(10 * time.Second)
 		taint := func(taints ...corev1.Taint) { c.editNode("node-01", func(n *corev1.Node) { n.Spec.Taints = taints }) }
-		taint(corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoSchedule}) // keeps its pod, is not updated
+		taint(corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoSchedule}) // keeps its pod, and is not updated
 		c.run(time.Second)
 		c.watchBudget(4, 1)
 		c.slowDown(func(r request) time.Duration {
@@ -36,7 +36,7 @@ func TestDeleteUnderWayCounts(t *testing.T) {
 	})
 }
 
-// A create under way is not made a second time, and is not in the status.
+// A create under way is not repeated, and is not in the status.
 func TestCreateUnderWayIsNotRepeated(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -62,8 +62,7 @@ func TestCreateUnderWayIsNotRepeated(t *testing.T) {
 	})
 }
 
-// Nothing of an old decision starts while a new one is made, however long that
-// takes.
+// Nothing of an old decision starts while a new one is made, however long that takes.
 func TestOldDecisionIsWithdrawn(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(30)
@@ -79,7 +78,7 @@ func TestOldDecisionIsWithdrawn(t *testing.T) {
 			}
 			return 0
 		})
-		c.stop() // a new engine's window is narrow again
+		c.stop() // the window of a new engine is narrow again
 		c.start()
 		c.run(time.Second)
 		c.editSet(image("agent:2"))
@@ -102,8 +101,8 @@ func TestOldDecisionIsWithdrawn(t *testing.T) {
 	})
 }
 
-// A ready pod is deleted for an update only as it is known: not one that was
-// taken out of the set for debugging while the watch was behind.
+// A ready pod is deleted for an update only in the version that is known: not if it was
+// removed from the DaemonSet for debugging while the watch was behind.
 func TestUpdateDoesNotDeleteWhatHasChanged(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)
@@ -127,8 +126,8 @@ func TestUpdateDoesNotDeleteWhatHasChanged(t *testing.T) {
 	})
 }
 
-// A pod that has become ready while the watch was behind is not deleted for
-// being unready: it is read again, and waits for the budget (I4).
+// A pod that has become ready while the watch was behind is not deleted for being
+// unready: it is read again, and waits for the budget (I4).
 func TestUpdateReadsUnreadyPodsAgain(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(3)

@@ -15,7 +15,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// A controller works that renews the lease, whatever its clock says.
+// A controller works if it renews the lease, whatever its clock shows.
 func TestLeads(t *testing.T) {
 	lease := func(holder string, renewed time.Time) *coordinationv1.Lease {
 		at := metav1.NewMicroTime(renewed)
@@ -25,7 +25,7 @@ func TestLeads(t *testing.T) {
 	long := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		what  string
-		looks []any // what each look finds, the last one again and again
+		looks []any // what each look finds; the last one repeats
 		want  string
 	}{
 		{"one that renews it", []any{lease("a", long), lease("a", long.Add(time.Second))}, "a works."},
@@ -46,7 +46,7 @@ func TestLeads(t *testing.T) {
 			case *coordinationv1.Lease:
 				return true, found, nil
 			}
-			return false, nil, nil // there is none
+			return false, nil, nil // there is no lease
 		})
 		var out bytes.Buffer
 		var err error
@@ -60,7 +60,7 @@ func TestLeads(t *testing.T) {
 	}
 }
 
-// What goes wrong because the time is over hides nothing of what was seen before.
+// An error that is only due to the end of the time hides nothing that was seen before.
 func TestLeadsSaysWhatWasSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, began, none := fake.NewClientset(), time.Now(), ""

@@ -8,7 +8,8 @@ import (
 	"everynode/internal/why"
 )
 
-// What is printed, and whether the engine may go: nobody to update a DaemonSet any more does not refuse it, and is told.
+// What is printed, and whether the engine may go: a DaemonSet that nobody would update is reported, and does not prevent
+// it.
 func TestHandoverIsTold(t *testing.T) {
 	left := why.Handover{Namespace: "a", Name: "left", Phase: "Idle", NobodyUpdates: true}
 	applied := why.Handover{Namespace: "a", Name: "applied", Phase: "Waiting", Updates: 5, AtATime: 2, NobodyUpdates: true, WhenApplied: true}

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// kubeconfig is one with a single cluster, context and user.
+// kubeconfig returns a kubeconfig with a single cluster, context and user.
 func kubeconfig(server, context, user string) string {
 	return fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": %q,
 "clusters": [{"name": "c", "cluster": {"server": %q}}], "users": [{"name": "u", "user": %s}],
 "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}]}`, context, server, user)
 }
 
-// execute runs the command line until ctx ends or it gives up.
+// execute runs the command line until ctx ends or the command gives up.
 func execute(ctx context.Context, stderr io.Writer, args ...string) error {
 	cmd := New()
 	cmd.SetArgs(append([]string{"--metrics-bind-address=0"}, args...))
@@ -28,8 +28,8 @@ func execute(ctx context.Context, stderr io.Writer, args ...string) error {
 	return cmd.ExecuteContext(ctx)
 }
 
-// Whatever is wrong with the kubeconfig ends the program at once, with what is
-// wrong, and what to do.
+// Whatever is wrong with the kubeconfig ends the program at once, with what is wrong,
+// and what to do.
 func TestKubeconfigErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		text string
@@ -88,8 +88,8 @@ func (s *said) String() string {
 	return s.text.String()
 }
 
-// An API server that does not answer may yet come: the program waits for it, says
-// so, and ends well when it is told to.
+// An API server that does not answer may still come: the program waits for it, logs
+// that, and ends without an error when it is told to.
 func TestServerThatIsNotThere(t *testing.T) {
 	var log said
 	ctx, stop := context.WithCancel(t.Context())

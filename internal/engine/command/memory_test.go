@@ -7,7 +7,7 @@ import (
 	"testing/fstest"
 )
 
-// machine returns a file system of these files.
+// machine returns a file system with these files.
 func machine(files map[string]string) fstest.MapFS {
 	root := fstest.MapFS{}
 	for name, text := range files {
@@ -16,7 +16,7 @@ func machine(files map[string]string) fstest.MapFS {
 	return root
 }
 
-// The environment wins over what is found.
+// The environment takes precedence over what is found.
 func TestTuneMemory(t *testing.T) {
 	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
 	t.Cleanup(func() { debug.SetGCPercent(percent); debug.SetMemoryLimit(limit) })

@@ -21,8 +21,8 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// judges is an API server that knows two tokens: prometheus may get /metrics, and
-// a tenant may not. It counts what it is asked.
+// judges is an API server that knows two tokens: prometheus may get /metrics, and a
+// tenant may not. It counts the requests.
 type judges struct {
 	*reviews
 	tokens, rights atomic.Int32
@@ -55,7 +55,7 @@ func newJudges() *judges {
 	return j
 }
 
-// get returns the status and the text of an answer to a request with that header.
+// get returns the status and the text of the answer to a request with that header.
 func (j *judges) get(ctx context.Context, authorization, path string) (int, string) {
 	req := httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil)
 	if authorization != "" {
@@ -66,7 +66,7 @@ func (j *judges) get(ctx context.Context, authorization, path string) (int, stri
 	return w.Code, w.Body.String()
 }
 
-// TestReviews: metrics over TLS are for users whom the API server lets get them.
+// TestReviews: metrics over TLS are for users that the API server allows to get them.
 func TestReviews(t *testing.T) {
 	for _, c := range []struct {
 		authorization, path string
@@ -87,7 +87,7 @@ func TestReviews(t *testing.T) {
 	}
 }
 
-// An answer is believed for a while, yes and no alike; that nobody answers is not.
+// An answer is cached for a while, positive or negative; the lack of an answer is not.
 func TestReviewsAreRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newJudges()
@@ -110,7 +110,7 @@ func TestReviewsAreRemembered(t *testing.T) {
 	})
 }
 
-// Who makes tokens up fills no memory.
+// Made-up tokens fill no memory.
 func TestReviewsAreBounded(t *testing.T) {
 	j := newJudges()
 	for i := range 3 * maxVerdicts {

@@ -53,8 +53,8 @@ func pair(t *testing.T, name, certFile, keyFile string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// serving runs the endpoints of an engine that has not started, until the test
-// ends, and is their URL.
+// serving runs the endpoints of an engine that has not started, until the test ends,
+// and returns their URL.
 func serving(t *testing.T, s settings, log io.Writer) string {
 	t.Helper()
 	s.MetricsBindAddress = "127.0.0.1:0"
@@ -120,8 +120,8 @@ func TestEndpoints(t *testing.T) {
 	answers(t, nil, serving(t, s, io.Discard)+"/debug/pprof/goroutine?debug=1", http.StatusOK, "goroutine profile")
 }
 
-// With a client CA, probes need no certificate and all else does. A certificate
-// that changes on disk is served from then on, and one that is broken is not.
+// With a client CA, probes need no certificate and everything else does. A certificate
+// that changes on disk is served from then on; a broken one is not.
 func TestEndpointsOverTLS(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -166,7 +166,7 @@ func TestEndpointsOverTLS(t *testing.T) {
 	}
 }
 
-// A port that is taken, and a server that ends, end the command.
+// The command ends if its port is in use, or if its server ends.
 func TestServingEndsWithWork(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -86,7 +86,8 @@ func TestConfigFileErrors(t *testing.T) {
 	}
 }
 
-// What would show more than was asked for is refused, with what to give.
+// Settings that would expose more than intended are refused, with a message that says
+// what to set.
 func TestSettingsThatCannotBe(t *testing.T) {
 	for line, want := range map[string]string{
 		"--bind-by=kubelet":                    `--bind-by: "kubelet" is neither "engine" nor "scheduler"`,
