@@ -16,7 +16,7 @@ const chart = "helm/everynode-controller/"
 // chartValue is a line of values.yaml that sets something, or that begins a group.
 type chartValue struct{ path, value, says string }
 
-// chartValues reads values.yaml: each comment is about the line below it, and two spaces are a step down.
+// chartValues parses values.yaml: each comment is about the line below it, and two spaces are one level.
 func chartValues(text string) (all []chartValue, err error) {
 	var says, path []string
 	for line := range strings.Lines(text) {
@@ -46,7 +46,7 @@ func chartValues(text string) (all []chartValue, err error) {
 	return all, nil
 }
 
-// valuesTable returns the values as the README shows them.
+// valuesTable formats the values as the README shows them.
 func valuesTable(values []chartValue) string {
 	var b strings.Builder
 	b.WriteString("| value | default | |\n|---|---|---|\n")
@@ -60,7 +60,7 @@ func valuesTable(values []chartValue) string {
 	return b.String()
 }
 
-// TestChartReadme: the README of the chart shows the values that it has, with what values.yaml says of them.
+// TestChartReadme: the README of the chart shows its current values, with the comments of values.yaml.
 func TestChartReadme(t *testing.T) {
 	text, err := os.ReadFile(chart + "values.yaml")
 	if err != nil {
@@ -92,7 +92,8 @@ func TestChartReadme(t *testing.T) {
 	}
 }
 
-// TestChartJobs: what Helm runs once has an account that only looks. The render of it is tested in gitops/helm.
+// TestChartJobs: the Jobs that Helm runs have an account that can only read. The rendering of the chart is
+// tested in gitops/helm.
 func TestChartJobs(t *testing.T) {
 	for file, want := range map[string]string{"_helpers.tpl": "everynode-controller-reader", "deployment.yaml": "everynode-controller"} {
 		text, err := os.ReadFile(chart + "templates/" + file)

@@ -1,4 +1,4 @@
-// Package deploy has manifests that servers of ours install as well.
+// Package deploy embeds manifests that our servers install as well.
 package deploy
 
 import _ "embed"

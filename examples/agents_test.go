@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The manifests in agents are what people copy: strict, with an update strategy, limits, and no rights that they do
-// not need.
+// People copy the manifests in agents: they must be strict, with an update strategy, limits, and no rights that
+// they do not need.
 func TestAgents(t *testing.T) {
 	for _, file := range agentManifests(t) {
 		for _, ds := range daemonSets(t, file) {
@@ -34,7 +34,7 @@ func TestAgents(t *testing.T) {
 				} else {
 					checkContainer(t, c, c.Image)
 				}
-				if c.ReadinessProbe == nil && ds.Name != "device-plugin" { // it serves nothing but the kubelet
+				if c.ReadinessProbe == nil && ds.Name != "device-plugin" { // it only serves the kubelet
 					t.Errorf("%s: %s has no readiness probe", file, c.Name)
 				}
 			}
@@ -43,7 +43,7 @@ func TestAgents(t *testing.T) {
 	}
 }
 
-// checkPrivileged wants a reason, which is in this list, for each container that may do everything.
+// checkPrivileged requires a reason, in its list, for each privileged container.
 func checkPrivileged(t *testing.T, agent string, c corev1.Container) {
 	t.Helper()
 	reasons := map[string]string{
@@ -55,7 +55,7 @@ func checkPrivileged(t *testing.T, agent string, c corev1.Container) {
 	}
 }
 
-// agentManifests also has those that stand beside an agent, for clusters with a registry.
+// agentManifests includes the manifests that accompany an agent, for clusters with a registry.
 func agentManifests(t *testing.T) (files []string) {
 	t.Helper()
 	for _, pattern := range []string{"agents/*/*.yaml", "agents/*/*/*.yaml"} {
@@ -68,7 +68,7 @@ func agentManifests(t *testing.T) (files []string) {
 	return files
 }
 
-// daemonSets are those of a file with several documents.
+// daemonSets returns the DaemonSets in a file with several documents.
 func daemonSets(t *testing.T, file string) (list []appsv1.DaemonSet) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -92,7 +92,7 @@ func daemonSets(t *testing.T, file string) (list []appsv1.DaemonSet) {
 	return list
 }
 
-// checkHostPaths wants a reason, which is in this list, for each path of the node that a pod may write to.
+// checkHostPaths requires a reason, in its list, for each path of the node that a pod may write to.
 func checkHostPaths(t *testing.T, file string, spec corev1.PodSpec) {
 	t.Helper()
 	writable := map[string]string{
@@ -131,7 +131,7 @@ func checkHostPaths(t *testing.T, file string, spec corev1.PodSpec) {
 	}
 }
 
-// The images that others publish, too, have the names and versions of those that are built here.
+// Images that others publish, too, have the same names and versions as those that are built here.
 func TestAgentVersions(t *testing.T) {
 	for _, tc := range []struct{ agent, want string }{
 		{"node-exporter", "quay.io/prometheus/node-exporter:" + moduleVersion(t, "agents", "github.com/prometheus/node_exporter")},

@@ -1,4 +1,4 @@
-// Package examples_test checks the manifests and runs the program text that they carry.
+// Package examples_test checks the manifests and runs the program text in them.
 package examples_test
 
 import (
@@ -73,7 +73,7 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// checkContainer checks what holds for every container of the examples but those that have to be privileged.
+// checkContainer checks what holds for every container of the examples except those that must be privileged.
 func checkContainer(t *testing.T, c corev1.Container, image string) {
 	t.Helper()
 	if c.Image != image {
@@ -115,7 +115,7 @@ func startAgent(t *testing.T, before map[string]string) *agent {
 		a.append(name, content)
 	}
 	script := strings.NewReplacer("/var/log", a.logs, "/tmp/", t.TempDir()+"/").Replace(ds.Spec.Template.Spec.Containers[0].Args[0])
-	// Only busybox's own commands, as in the image.
+	// PATH has only busybox's own commands, as in the image.
 	bin := t.TempDir()
 	if out, err := exec.Command(busybox, "--install", "-s", bin).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -140,7 +140,7 @@ func startAgent(t *testing.T, before map[string]string) *agent {
 	return a
 }
 
-// append adds to a log file, which is made when it is missing.
+// append appends to a log file, and creates it if it is missing.
 func (a *agent) append(name, text string) {
 	a.t.Helper()
 	name = filepath.Join(a.logs, name)
@@ -159,7 +159,7 @@ func (a *agent) append(name, text string) {
 	}
 }
 
-// expect waits for the next lines, which have to be these.
+// expect waits for the next lines, which must be these.
 func (a *agent) expect(want ...string) {
 	a.t.Helper()
 	for _, line := range want {
@@ -187,7 +187,7 @@ func (a *agent) stop() {
 	if err := a.cmd.Wait(); err != nil {
 		a.t.Errorf("ended with %v", err)
 	}
-	if took := time.Since(began); took > 20*time.Second { // its pod's grace is 30 s
+	if took := time.Since(began); took > 20*time.Second { // its pod's grace period is 30 s
 		a.t.Errorf("took %v to end", took)
 	}
 }
@@ -258,14 +258,14 @@ func TestAuditAgentKeepsUp(t *testing.T) {
 	a.stop()
 }
 
-// A directory that cannot be read has to show as a failing pod, not as an agent that prints nothing.
+// A directory that cannot be read must show as a failing pod, not as an agent that prints nothing.
 func TestAuditAgentFailsWithoutLogs(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, nil)
 	if err := os.RemoveAll(a.logs); err != nil {
 		t.Fatal(err)
 	}
-	a.stop() // what is gone under a running agent is not a crash
+	a.stop() // a directory that disappears under a running agent is not a crash
 
 	var ds appsv1.DaemonSet
 	load(t, "node-audit-daemonset.yaml", &ds)

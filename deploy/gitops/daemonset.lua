@@ -1,7 +1,7 @@
--- The health of an apps/DaemonSet for Argo CD. Of one that follows a RolloutPolicy, the conditions say it that the engine
+-- The health of an apps/DaemonSet for Argo CD. If it follows a RolloutPolicy, its health is in the conditions that an engine
 -- in charge writes. Beside the built-in controller nobody writes them: then a DaemonSet that names a policy is Progressing
--- until every node has the new version, although it is OnDelete. Of all others it is as Argo CD has it. It uses no library of
--- Lua's, as Argo CD loads them only for scripts of its own.
+-- until every node has the new version, although it is OnDelete. For all others the result is that of Argo CD's own script.
+-- The script uses no Lua libraries, because Argo CD loads them only for its own scripts.
 local function is(status, message)
   return {status = status, message = message}
 end
@@ -18,14 +18,14 @@ for _, condition in ipairs(status.conditions or {}) do
 end
 local progressing, available = conditions.Progressing, conditions.Available
 if progressing ~= nil and available ~= nil then
-  -- The state is kept a moment after the change is observed. Argo CD ends a sync at the first Degraded.
+  -- The state is kept shortly after the change is observed. Argo CD ends a sync at the first Degraded.
   if progressing.reason == "StateNotKept" then
     return is("Progressing", progressing.message)
   end
   if progressing.status == "False" then
     return is("Degraded", progressing.message)
   end
-  if progressing.status == "Unknown" then -- it waits for a person, who was meant to be asked
+  if progressing.status == "Unknown" then -- it waits for a person, as intended
     return is("Suspended", progressing.message)
   end
   if progressing.reason ~= "Released" then

@@ -1,5 +1,5 @@
--- The health of an everynode.io/DaemonSetRollout for Argo CD: what its conditions say. It uses no library of Lua's, as
--- Argo CD loads them only for scripts of its own.
+-- The health of an everynode.io/DaemonSetRollout for Argo CD, from its conditions. The script uses no Lua libraries, because
+-- Argo CD loads them only for its own scripts.
 local function is(status, message)
   return {status = status, message = message}
 end
@@ -21,7 +21,7 @@ if holds("Stalled") then
   return is("Degraded", conditions.Stalled.message)
 end
 if holds("Reconciling") then
-  -- It waits for a person, who was meant to be asked.
+  -- It waits for a person, as intended.
   if status.reason == "NotApproved" or status.reason == "PauseRequested" then
     return is("Suspended", conditions.Reconciling.message)
   end

@@ -1,6 +1,6 @@
-// Package gitops_test runs what others use to wait for a release on objects that the engine has written: the scripts for
-// Argo CD in its interpreter, and kstatus, by which Flux waits. It is a module of its own, so that nothing of everynode's
-// programs has to be of the same version as these libraries.
+// Package gitops_test runs other tools' checks for releases on objects that the engine has written: the scripts for Argo CD in
+// its interpreter, and kstatus, which Flux uses. It is a separate module, so that these libraries do not determine the versions
+// that everynode's programs use.
 package gitops_test
 
 import (
@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// record is an object of testdata, and what TestGitOpsRecords of internal/view calls it.
+// record is an object of testdata, with the name that TestGitOpsRecords of internal/view gives it.
 type record struct {
 	Name   string         `json:"name"`
 	Object map[string]any `json:"object"`
@@ -41,7 +41,7 @@ func records(t *testing.T, file string) (all []record) {
 	return all
 }
 
-// integers makes the numbers of an object what those of clients are, since kstatus takes nothing else for a generation.
+// integers converts the numbers of an object to the type that clients use, because kstatus accepts no other for a generation.
 func integers(value any) any {
 	switch v := value.(type) {
 	case float64:
@@ -113,17 +113,17 @@ func script(t *testing.T, file string) string {
 	return string(text)
 }
 
-// verdict is what a tool that waits makes of an object.
+// verdict is how each tool that waits judges an object.
 type verdict struct{ argo, flux string }
 
 var (
 	through = verdict{"Healthy", "Current"}
 	goesOn  = verdict{"Progressing", "InProgress"}
 	stands  = verdict{"Degraded", "Failed"}
-	asks    = verdict{"Suspended", "InProgress"} // it waits for a person, who was meant to be asked
+	asks    = verdict{"Suspended", "InProgress"} // it waits for a person, as intended
 )
 
-// rolloutVerdicts returns what is to be said of each DaemonSetRollout of testdata.
+// rolloutVerdicts returns the expected verdict for each DaemonSetRollout of testdata.
 func rolloutVerdicts() map[string]verdict {
 	return map[string]verdict{
 		"Idle":                           through,
@@ -161,13 +161,13 @@ func rolloutVerdicts() map[string]verdict {
 	}
 }
 
-// TestRollouts: Argo CD and Flux wait while a release goes on, fail once it has stopped, and report success when it is through.
+// TestRollouts: Argo CD and Flux wait while a release goes on, fail once it has stopped, and report success when it has ended.
 func TestRollouts(t *testing.T) {
 	judge(t, records(t, "daemonsetrollouts.yaml"), rolloutVerdicts(), script(t, "daemonsetrollout.lua"))
 }
 
-// TestExpressions: the expressions of docs/gitops.md say the same of a DaemonSetRollout as its conditions, but that a release
-// that waits for a person has failed. Flux looks at the generation first, and then at failed and current.
+// TestExpressions: for a DaemonSetRollout the expressions of docs/gitops.md agree with its conditions, except that a release
+// that waits for a person counts as failed. Flux checks the generation first, and then failed and current.
 func TestExpressions(t *testing.T) {
 	var said struct {
 		Spec struct {
@@ -208,7 +208,7 @@ func unheeded(object map[string]any) bool {
 	return generation != observed
 }
 
-// holds says what an expression comes to, with the parts of the object as its variables.
+// holds evaluates an expression, with the parts of the object as its variables.
 func holds(t *testing.T, expression string, object map[string]any) bool {
 	t.Helper()
 	env, err := cel.NewEnv(cel.Variable("metadata", cel.DynType), cel.Variable("spec", cel.DynType), cel.Variable("status", cel.DynType))
@@ -230,7 +230,7 @@ func holds(t *testing.T, expression string, object map[string]any) bool {
 	return value.Value() == true
 }
 
-// setVerdicts returns what is to be said of each DaemonSet of testdata. kstatus looks at its numbers alone: by it a
+// setVerdicts returns the expected verdict for each DaemonSet of testdata. kstatus looks only at its numbers: for kstatus a
 // release goes on until every node has the new version.
 func setVerdicts() map[string]verdict {
 	all := map[string]verdict{
@@ -254,7 +254,7 @@ func setVerdicts() map[string]verdict {
 	return all
 }
 
-// TestSets: the same, of the DaemonSet itself.
+// TestSets: the same, for the DaemonSet itself.
 func TestSets(t *testing.T) {
 	judge(t, records(t, "daemonsets.yaml"), setVerdicts(), script(t, "daemonset.lua"))
 }
@@ -283,8 +283,8 @@ func judge(t *testing.T, all []record, want map[string]verdict, script string) {
 	}
 }
 
-// TestOtherSets: of a DaemonSet that follows no policy the script says what Argo CD's own does. One that names a policy where
-// nobody writes conditions, and is OnDelete, is waited for.
+// TestOtherSets: for a DaemonSet without a policy the script agrees with Argo CD's own. A DaemonSet that names a policy and is
+// OnDelete is waited for, if nobody writes conditions.
 func TestOtherSets(t *testing.T) {
 	for _, c := range []struct{ strategy, meta, status, want string }{
 		{"RollingUpdate", "{}, generation: 2", "desiredNumberScheduled: 3, updatedNumberScheduled: 2, numberAvailable: 3", "Progressing 2 of 3 pods are of the last template"},
@@ -295,7 +295,7 @@ func TestOtherSets(t *testing.T) {
 		{"OnDelete", "{everynode.io/rollout-policy: p}, generation: 2", "desiredNumberScheduled: 3, updatedNumberScheduled: 1, numberAvailable: 3", "Progressing 1 of 3 pods are of the last template"},
 		{"OnDelete", "{everynode.io/rollout-policy: p}, generation: 2", "desiredNumberScheduled: 3, updatedNumberScheduled: 3, numberAvailable: 3", "Healthy 3 pods are available"},
 		{"OnDelete", "{}, generation: 3", "numberAvailable: 3", "Progressing the last change of the DaemonSet is not observed yet"},
-		// Of somebody else: the engine writes two, and one is not its own.
+		// A condition of somebody else: the engine writes two, and this is not one of them.
 		{"OnDelete", "{}, generation: 2", "conditions: [{type: Progressing, status: 'False', reason: X, message: x}]", "Healthy 0 of 0 pods are of the last template; the others wait to be deleted"},
 	} {
 		text := fmt.Sprintf("{metadata: {name: agent, annotations: %s}, spec: {updateStrategy: {type: %s}}, status: {observedGeneration: 2, %s}}", c.meta, c.strategy, c.status)

@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write argocd-cm.yaml")
 
-// settings returns the scripts by the keys that they have in Argo CD's settings.
+// settings returns the scripts by their keys in Argo CD's settings.
 func settings() []struct{ key, file string } {
 	return []struct{ key, file string }{
 		{"resource.customizations.health.everynode.io_DaemonSetRollout", "daemonsetrollout.lua"},
@@ -21,7 +21,7 @@ func settings() []struct{ key, file string } {
 	}
 }
 
-// TestSettings: argocd-cm.yaml has the scripts as they are tested, in the form of a patch of Argo CD's ConfigMap.
+// TestSettings: argocd-cm.yaml has the tested scripts, in the form of a patch of Argo CD's ConfigMap.
 func TestSettings(t *testing.T) {
 	var want bytes.Buffer
 	want.WriteString("# The scripts of this folder as settings of Argo CD; docs/gitops.md says how to install them. `go test . -update` writes it.\ndata:\n")

@@ -1,5 +1,5 @@
-// Package monitoring_test reads the alerts as Prometheus does and lets it say when they fire. It is a module of its own:
-// Prometheus brings a hundred modules, some newer than what everynode's programs are linked with.
+// Package monitoring_test parses the alerts as Prometheus does and checks when they fire. It is a separate module,
+// because Prometheus brings a hundred modules, some newer than those that everynode's programs are linked with.
 package monitoring_test
 
 import (
@@ -27,7 +27,7 @@ type metric struct {
 	histogram bool
 }
 
-// metrics are those of testdata/metrics.txt, which a test of the controller holds to what it exports.
+// metrics returns those of testdata/metrics.txt, which a test of the controller compares with what it exports.
 func metrics(t *testing.T) map[string]metric {
 	t.Helper()
 	text, err := os.ReadFile("testdata/metrics.txt")
@@ -52,7 +52,7 @@ func metrics(t *testing.T) map[string]metric {
 
 func newParser() parser.Parser { return parser.NewParser(parser.Options{}) }
 
-// rules returns the alerts, read as Prometheus does.
+// rules returns the alerts, parsed as Prometheus does.
 func rules(t *testing.T) []rulefmt.Rule {
 	t.Helper()
 	groups, errs := rulefmt.ParseFile("alerts.yaml", false, model.UTF8Validation, newParser(), slog.New(slog.DiscardHandler))
@@ -69,16 +69,16 @@ func rules(t *testing.T) []rulefmt.Rule {
 	return all
 }
 
-// ofTarget are labels that come with the scrape, and not from the controller.
+// ofTarget are labels that the scrape adds, not the controller.
 func ofTarget() []string { return []string{"cluster", "instance", "job"} }
 
-// wrongIn says what an expression asks for that the controller does not export.
+// wrongIn returns what an expression uses that the controller does not export.
 func wrongIn(expression string, known map[string]metric) (wrong []string) {
 	tree, err := newParser().ParseExpr(expression)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	var has []string // labels that any of its metrics has
+	var has []string // labels that any of the expression's metrics has
 	parser.Inspect(tree, func(n parser.Node, _ []parser.Node) error {
 		s, ok := n.(*parser.VectorSelector)
 		if !ok {
@@ -121,7 +121,7 @@ func TestWrongInFinds(t *testing.T) {
 	}
 }
 
-// Each alert asks for what the controller exports, says how bad it is and what it means, and has a section of the docs.
+// Each alert uses only what the controller exports, has a severity and a description, and has a section in the docs.
 func TestAlerts(t *testing.T) {
 	known := metrics(t)
 	page := readDocs(t)
@@ -185,7 +185,8 @@ func quiet() map[string]string {
 	}
 }
 
-// Each alert fires for what it is about, and for nothing else; in a quiet hour and in an update that goes well none does.
+// Each alert fires for its own condition, and for nothing else; in a quiet hour and in an update that goes well none
+// does.
 func TestAlertsFire(t *testing.T) {
 	const of = `{instance="a", namespace="n", daemonset="d"}`
 	budget := func(metric, kind string) string {

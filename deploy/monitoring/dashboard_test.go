@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// dashboard is what Grafana needs of one.
+// dashboard is what Grafana needs for a dashboard.
 type dashboard struct {
 	UID           string  `json:"uid"`
 	Title         string  `json:"title"`
@@ -31,8 +31,8 @@ type panel struct {
 	}
 }
 
-// The dashboard can be loaded: each panel has a place of its own and asks the chosen Prometheus for what the controller
-// exports.
+// The dashboard can be loaded: each panel has a place of its own and queries the selected Prometheus for what the
+// controller exports.
 func TestDashboard(t *testing.T) {
 	text, err := os.ReadFile("dashboard.json")
 	if err != nil {
@@ -74,7 +74,7 @@ func TestDashboard(t *testing.T) {
 	checkReleases(t, d.Panels, known)
 }
 
-// checkReleases is about the metrics of releases: each is in a panel.
+// checkReleases checks that each metric of releases is in a panel.
 func checkReleases(t *testing.T, panels []panel, known map[string]metric) {
 	t.Helper()
 	shown, of := "", 0

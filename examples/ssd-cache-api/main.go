@@ -21,10 +21,10 @@ import (
 // drainTime is how long requests may take to end after SIGTERM; less than the pod's grace period.
 const drainTime = 10 * time.Second
 
-// sweepEvery is how often expired values are looked for. None is served after its time in any case.
+// sweepEvery is how often expired values are removed. None is served after its time in any case.
 const sweepEvery = time.Minute
 
-// options are what the command line says.
+// options are the options of the command line.
 type options struct {
 	listen, data string
 	ttl          time.Duration
@@ -47,7 +47,7 @@ func main() {
 	}
 }
 
-// parse reads the command line. What is wrong with it goes to the output, too.
+// parse parses the command line. It writes errors to the output, too.
 func parse(args []string, output io.Writer) (options, error) {
 	var opts options
 	flags := flag.NewFlagSet("ssd-cache-api", flag.ContinueOnError)
@@ -69,7 +69,7 @@ func parse(args []string, output io.Writer) (options, error) {
 	return opts, nil
 }
 
-// run serves until ctx ends and lets running requests end. ready, if any, is told the address.
+// run serves until ctx ends and lets running requests end. ready, if not nil, is called with the address.
 func run(ctx context.Context, opts options, node string, ready func(net.Addr)) (err error) {
 	store, err := openStore(opts.data, opts.limits, time.Now)
 	if err != nil {
@@ -107,7 +107,7 @@ func run(ctx context.Context, opts options, node string, ready func(net.Addr)) (
 	return nil
 }
 
-// sweepUntil deletes expired values now and then until ctx ends, which is not an error, or the server fails.
+// sweepUntil removes expired values now and then until ctx ends, which is not an error, or the server fails.
 func sweepUntil(ctx context.Context, store *store, served <-chan error) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()

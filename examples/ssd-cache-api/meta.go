@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// maxMetaBytes bounds what is read of a file that may be damaged.
+// maxMetaBytes limits what is read of a file that may be damaged.
 const maxMetaBytes = 8 << 10
 
-// meta is what a file tells about the value before it. A file is the value, the meta as JSON, and the
-// JSON's length in four bytes, so that a value of unknown size is written in one pass and a file that was
-// cut short shows.
+// meta is what a file says about the value before it. A file is the value, the meta as JSON, and the JSON's
+// length in four bytes, so that a value of unknown size can be written in one pass and a truncated file is
+// recognized.
 type meta struct {
 	Key     string    `json:"key"`
 	Type    string    `json:"type,omitempty"`
@@ -27,7 +27,7 @@ type meta struct {
 // expired reports whether the value must not be served at the time now.
 func (m meta) expired(now time.Time) bool { return !m.Expires.IsZero() && !now.Before(m.Expires) }
 
-// appendMeta writes m behind a value.
+// appendMeta writes m after a value.
 func appendMeta(w io.Writer, m meta) error {
 	text, err := json.Marshal(m)
 	if err != nil {

@@ -15,15 +15,15 @@ import (
 // api serves a store over HTTP.
 type api struct {
 	store      *store
-	node       string        // answers carry it, so that a caller sees which node served it
-	defaultTTL time.Duration // of values that come without one; 0: none
+	node       string        // in every answer, so that a caller sees which node served it
+	defaultTTL time.Duration // of values without one; 0: none
 }
 
 // handler returns the routes:
 //
 //	PUT    /cache/KEY  stores the body. Content-Type is kept; Cache-Control: max-age=SECONDS limits its life.
-//	GET    /cache/KEY  answers with it, also in ranges; HEAD as well.
-//	DELETE /cache/KEY  forgets it.
+//	GET    /cache/KEY  returns it, with support for ranges; HEAD as well.
+//	DELETE /cache/KEY  deletes it.
 //	GET    /stats      counters as JSON.
 //	GET    /healthz    200 as long as requests are served.
 func (a *api) handler() http.Handler {
@@ -97,8 +97,8 @@ func (a *api) stats(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// fail answers with the status that an error of the store stands for. What went wrong on the disk is for
-// the log, not for the caller.
+// fail answers with the status for an error of the store. Errors of the disk are logged and not shown to the
+// caller.
 func fail(w http.ResponseWriter, err error) {
 	var tooLong *http.MaxBytesError
 	switch {
@@ -118,7 +118,7 @@ func fail(w http.ResponseWriter, err error) {
 	}
 }
 
-// maxAge reads the max-age of a Cache-Control header. Without one the answer is fallback.
+// maxAge parses the max-age of a Cache-Control header. Without one it returns fallback.
 func maxAge(cacheControl string, fallback time.Duration) (time.Duration, error) {
 	for directive := range strings.SplitSeq(cacheControl, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")

@@ -19,14 +19,14 @@ import (
 	"time"
 )
 
-// Errors that callers tell apart.
+// Errors that callers distinguish.
 var (
 	errNotFound = errors.New("no such key")
 	errBadKey   = errors.New("bad key")
 	errTooLarge = errors.New("value too large")
 )
 
-// limits bound what a store keeps, in bytes of values.
+// limits are the limits of a store, in bytes of values.
 type limits struct {
 	Value int64 // of one value
 	Total int64 // of all values; the least recently used ones make room
@@ -45,13 +45,13 @@ type stats struct {
 	MaxBytes    int64 `json:"maxBytes"`
 }
 
-// store keeps values in files of one directory, one file per key, and their order of use in memory.
-// A file is named by a hash of its key, so no key can point outside of the directory.
+// store keeps values in files of one directory, one file per key, and their order of use in memory. A file's
+// name is a hash of its key, so no key can lead outside the directory.
 type store struct {
 	dir    string
 	limits limits
 	now    func() time.Time
-	lock   *os.File // held while the store is open: one process per directory
+	lock   *os.File // locked while the store is open: one process per directory
 
 	mu      sync.Mutex
 	entries map[string]*list.Element // by key; each value is a meta
@@ -59,8 +59,8 @@ type store struct {
 	stats   stats
 }
 
-// openStore opens or makes a store. It takes over the values that an earlier process left, oldest
-// first to go, and drops files that are cut short or out of date.
+// openStore opens or creates a store. It takes over the values that an earlier process left, where the oldest
+// are evicted first, and drops files that are truncated or expired.
 func openStore(dir string, limits limits, now func() time.Time) (*store, error) {
 	if limits.Value <= 0 || limits.Total < limits.Value {
 		return nil, fmt.Errorf("bad limits: %d bytes a value, %d bytes in all", limits.Value, limits.Total)
@@ -82,7 +82,7 @@ func openStore(dir string, limits limits, now func() time.Time) (*store, error) 
 	return s, nil
 }
 
-// lockFile takes a lock that ends with the process at the latest.
+// lockFile takes a lock that is released when the process ends, if not before.
 func lockFile(name string) (*os.File, error) {
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -138,8 +138,8 @@ func (s *store) load() error {
 	return s.makeRoom()
 }
 
-// put stores a value in place of the one that is there. With ttl 0 it stays until it has to make room.
-// Readers see the old value or the new one, never a part.
+// put stores a value, replacing the existing one. With ttl 0 it stays until it is evicted. Readers see the
+// old value or the new one, never a part.
 func (s *store) put(key, contentType string, ttl time.Duration, value io.Reader) error {
 	if err := checkKey(key); err != nil {
 		return err
@@ -188,8 +188,8 @@ func (s *store) spool(m *meta, value io.Reader) (name string, err error) {
 	return file.Name(), file.Sync()
 }
 
-// get opens a key's value. The caller closes the file; the value is its first Size bytes. A value that
-// is replaced or evicted meanwhile can be read to its end all the same.
+// get opens a key's value. The caller closes the file; the value is its first Size bytes. A value that is
+// replaced or evicted meanwhile can still be read to its end.
 func (s *store) get(key string) (meta, *os.File, error) {
 	if err := checkKey(key); err != nil {
 		return meta{}, nil, err
@@ -231,7 +231,7 @@ func (s *store) remove(key string) error {
 	return s.drop(key)
 }
 
-// sweep deletes what has expired.
+// sweep deletes expired values.
 func (s *store) sweep() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +262,7 @@ func (s *store) insert(m meta) {
 	s.stats.Bytes += m.Size
 }
 
-// forget takes a key out of the books, not off the disk.
+// forget removes a key from memory, not from the disk.
 func (s *store) forget(key string) {
 	element, ok := s.entries[key]
 	if !ok {
@@ -300,7 +300,7 @@ func fileName(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// keyPattern allows what a path of a URL holds as it is. The caller should hash long keys.
+// keyPattern allows characters that need no escaping in the path of a URL. The caller should hash long keys.
 var keyPattern = regexp.MustCompile(`^[A-Za-z0-9._~:@+-]+(/[A-Za-z0-9._~:@+-]+)*$`)
 
 const maxKeyBytes = 512

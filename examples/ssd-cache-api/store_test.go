@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// clock is a time that tests move.
+// clock is a time that tests set.
 type clock struct{ at time.Time }
 
 func (c *clock) now() time.Time { return c.at }
@@ -40,7 +40,7 @@ func put(t *testing.T, s *store, key, value string, ttl time.Duration) {
 	}
 }
 
-// value returns what is stored under key, or "none".
+// value returns the value stored under key, or "none".
 func value(t *testing.T, s *store, key string) string {
 	t.Helper()
 	m, file, err := s.get(key)
@@ -136,7 +136,7 @@ func TestLeastRecentlyUsedMakesRoom(t *testing.T) {
 	if st := s.snapshot(); st.Evictions != 1 || st.Bytes != 25 || files(t, dir) != 3 {
 		t.Errorf("stats %+v and %d files, want one eviction, 25 bytes, 3 files", st, files(t, dir))
 	}
-	put(t, s, "a", "1", 0) // a smaller value gives its room back
+	put(t, s, "a", "1", 0) // a smaller value frees room
 	if st := s.snapshot(); st.Bytes != 16 {
 		t.Errorf("%d bytes, want 16", st.Bytes)
 	}
@@ -205,7 +205,7 @@ func TestFailedPutLeavesNothing(t *testing.T) {
 	}
 }
 
-// neverEnding is a body without end.
+// neverEnding is a request body without end.
 type neverEnding struct{}
 
 func (neverEnding) Read(p []byte) (int, error) { return len(p), nil }
@@ -240,8 +240,8 @@ func TestBadLimits(t *testing.T) {
 	}
 }
 
-// Writers, readers and evictions at once: every value that is read is whole, the books agree with the
-// disk in the end, and the limit holds throughout.
+// Writers, readers and evictions at once: every value that is read is complete, memory agrees with the disk
+// in the end, and the limit holds throughout.
 func TestConcurrency(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, limits{1 << 10, 8 << 10}, time.Now)

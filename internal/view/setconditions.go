@@ -14,7 +14,7 @@ import (
 )
 
 // The conditions of a DaemonSet that follows a policy, named as for Deployments. Progressing is True while a release goes
-// on by itself, or has ended; Unknown while it waits for a person whom the policy wants to ask; False once it has
+// on by itself, or has ended; Unknown while it waits for a person, as intended; False once it has
 // stopped. Available is True unless more nodes lack an available pod than maxUnavailable allows.
 const (
 	ConditionProgressing appsv1.DaemonSetConditionType = "Progressing"

@@ -14,7 +14,7 @@ import (
 	"helm.sh/helm/v4/pkg/storage/driver"
 )
 
-// install returns what `helm install` makes of the chart with some values.
+// install returns the result of `helm install` for the chart with some values.
 func install(t *testing.T, values map[string]any) (*release.Release, error) {
 	t.Helper()
 	chart, err := loader.Load("../../helm/everynode-controller")
@@ -34,7 +34,7 @@ func install(t *testing.T, values map[string]any) (*release.Release, error) {
 	return made.(*release.Release), nil
 }
 
-// TestValuesAreRefused: a value adds no YAML.
+// TestValuesAreRefused: a value cannot inject YAML.
 func TestValuesAreRefused(t *testing.T) {
 	const more = "x\"\n      hostPID: true\n#"
 	for name, values := range map[string]map[string]any{
@@ -48,8 +48,8 @@ func TestValuesAreRefused(t *testing.T) {
 	}
 }
 
-// TestJobs: the Jobs of the chart run where the controller may run, and with an account that only looks. Root on the node of one
-// has its token.
+// TestJobs: the Jobs of the chart run where the controller may run, with an account that can only read, because root on the node
+// of a Job can take its token.
 func TestJobs(t *testing.T) {
 	made, err := install(t, map[string]any{"controlPlane": "require"})
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"helm.sh/helm/v4/pkg/storage/driver"
 )
 
-// upgrade returns what `helm upgrade` makes of a release of an older chart, whose values were only the ones named, with
-// what was set then.
+// upgrade returns the result of `helm upgrade` for a release of an older chart that had only the named values, with what was set
+// then.
 func upgrade(t *testing.T, names []string, set map[string]any, how func(*action.Upgrade)) (manifest string, err error) {
 	t.Helper()
 	latest, err := loader.Load("../../helm/everynode-controller")
@@ -49,10 +49,10 @@ func upgrade(t *testing.T, names []string, set map[string]any, how func(*action.
 	return made.(*release.Release).Manifest, nil
 }
 
-// TestUpgradeKeepsValues: a chart that has more values than the one before keeps what was set, with the flag that docs/upgrade.md
+// TestUpgradeKeepsValues: a chart with more values than the one before keeps what was set, with the flag that docs/upgrade.md
 // names. With --reuse-values the new ones would have no defaults.
 func TestUpgradeKeepsValues(t *testing.T) {
-	// Those of the first chart that had releases in waves.
+	// The values of the first chart that had releases in waves.
 	old := []string{"replicas", "image", "imagePullSecrets", "apiServer", "controlPlane", "metrics", "bindBy", "logFormat", "extraArgs", "nodeSelector", "resources"}
 	set := map[string]any{"replicas": 3, "image": map[string]any{"repository": "registry.example.com/ec"}, "nodeSelector": map[string]any{"a": "b"}}
 	manifest, err := upgrade(t, old, set, func(u *action.Upgrade) { u.ResetThenReuseValues = true })

@@ -1,5 +1,5 @@
-// Package helm_test asks Helm 3 and Helm 4 whether they would go on waiting for a DaemonSet in the middle of a release. It is a
-// module of its own: both bring some two hundred others.
+// Package helm_test asks Helm 3 and Helm 4 whether they would continue to wait for a DaemonSet in the middle of a release. It
+// is a separate module, because together they bring some two hundred others.
 package helm_test
 
 import (
@@ -51,7 +51,7 @@ func waits(t *testing.T, ds *appsv1.DaemonSet) (by3, by4 bool) {
 }
 
 // TestWaits: neither waits for a release of a DaemonSet that is OnDelete. With RollingUpdate both wait until every node has the
-// new version, also for a release that has stopped. Helm 4 with --wait asks the library of ../health_test.go.
+// new version, even for a release that has stopped. Helm 4 with --wait uses the library of ../health_test.go.
 func TestWaits(t *testing.T) {
 	for _, r := range records(t) {
 		ds := &r.Object

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// fileSystem is the one that volumes have.
+// fileSystem is the file system of volumes.
 const fileSystem = "ext4"
 
 // controller makes and deletes the volumes of its node.
@@ -25,7 +25,7 @@ func (*controller) ControllerGetCapabilities(context.Context, *csi.ControllerGet
 	for _, can := range []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
 		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
-		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER, // so that there are claims for a single pod
+		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER, // so that claims can be for a single pod
 	} {
 		list = append(list, &csi.ControllerServiceCapability{
 			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: can}},
@@ -67,7 +67,7 @@ func (c *controller) CreateVolume(_ context.Context, request *csi.CreateVolumeRe
 	}}, nil
 }
 
-// DeleteVolume deletes a volume. It succeeds if the volume is gone already.
+// DeleteVolume deletes a volume. It succeeds if the volume is already gone.
 func (c *controller) DeleteVolume(_ context.Context, request *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
 	name := request.GetVolumeId()
 	if name == "" {
@@ -81,7 +81,7 @@ func (c *controller) DeleteVolume(_ context.Context, request *csi.DeleteVolumeRe
 	return &csi.DeleteVolumeResponse{}, nil
 }
 
-// GetCapacity returns how much room there is on this node.
+// GetCapacity returns how much room this node has.
 func (c *controller) GetCapacity(_ context.Context, request *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	if where := request.GetAccessibleTopology(); where != nil && where.GetSegments()[topologyKey] != c.node {
 		return &csi.GetCapacityResponse{}, nil
@@ -108,7 +108,7 @@ func (c *controller) ValidateVolumeCapabilities(_ context.Context, request *csi.
 	}, nil
 }
 
-// reachable reports whether a volume of this node meets what is asked of its place.
+// reachable reports whether a volume on this node meets the topology requirement.
 func (c *controller) reachable(wanted *csi.TopologyRequirement) bool {
 	if len(wanted.GetRequisite()) == 0 {
 		return true
@@ -144,8 +144,8 @@ func sizeFor(least, limit int64) (int64, error) {
 	return size, nil
 }
 
-// checkCapabilities refuses what this driver does not support: devices, other file systems, and volumes shared by
-// nodes.
+// checkCapabilities refuses what this driver does not support: block devices, other file systems, and volumes that
+// several nodes share.
 func checkCapabilities(wanted []*csi.VolumeCapability) error {
 	if len(wanted) == 0 {
 		return status.Error(codes.InvalidArgument, "it is not said what the volume should be able to")

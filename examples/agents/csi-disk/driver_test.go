@@ -19,10 +19,10 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
 
-// testSize is that of the volumes of the suite, in bytes.
+// testSize is the size of the suite's volumes, in bytes.
 const testSize = 32 << 20
 
-// TestSanity runs the suite that CSI has for drivers, which formats and mounts.
+// TestSanity runs CSI's test suite for drivers, which formats and mounts.
 func TestSanity(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount")
@@ -42,7 +42,8 @@ func TestSanity(t *testing.T) {
 	}
 }
 
-// startDriver serves until the test ends, and checks that neither socket is there then. The kubelet has taken the driver.
+// startDriver serves until the test ends, and checks that both sockets are gone then. The kubelet has registered the
+// driver.
 func startDriver(t *testing.T) paths {
 	t.Helper()
 	at := pathsBelow(t.TempDir())
@@ -64,7 +65,7 @@ func startDriver(t *testing.T) paths {
 	return at
 }
 
-// notify asks the driver what a kubelet asks, and tells it what has become of it.
+// notify requests what a kubelet requests from the driver, and tells it the result of the registration.
 func notify(t *testing.T, at paths, what *registration.RegistrationStatus) {
 	t.Helper()
 	conn, err := grpc.NewClient("unix://"+at.registration, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -87,8 +88,8 @@ func notify(t *testing.T, at paths, what *registration.RegistrationStatus) {
 	}
 }
 
-// A driver that the kubelet has not taken is not ready; one that it refuses ends, and says why. The sockets of one that
-// was killed are not in the way.
+// A driver that the kubelet has not registered is not ready; one that the kubelet refuses ends, and says why. The sockets
+// of a driver that was killed do not get in the way.
 func TestRefused(t *testing.T) {
 	at := pathsBelow(t.TempDir())
 	for _, socket := range []string{at.socket, at.registration} {
@@ -114,8 +115,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// While a call for a volume is at work, others that change it are refused. Calls for other volumes, and those that only
-// look, are not; nor is the same call when the first has ended.
+// While a call that changes a volume is running, others that change it are refused. Calls for other volumes, and those
+// that only read, are not; nor is the same call when the first has ended.
 func TestOneAtATime(t *testing.T) {
 	intercept := oneAtATime()
 	call := func(request any, handle func()) error {
@@ -150,7 +151,7 @@ func TestOneAtATime(t *testing.T) {
 	}
 }
 
-// All blocks of a volume are its own, and what does not fit is refused and leaves nothing.
+// All blocks of a volume are allocated, and a volume that does not fit is refused and leaves nothing behind.
 func TestStoreReserves(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "volumes")
 	s, err := openStore(dir)
@@ -179,7 +180,7 @@ func TestStoreReserves(t *testing.T) {
 	}
 }
 
-// What a driver that was killed has begun is not a volume, and is gone with the next start.
+// A volume that a killed driver has left unfinished is not a volume, and is removed at the next start.
 func TestStoreForgetsUnfinished(t *testing.T) {
 	dir := t.TempDir()
 	half := filepath.Join(dir, unfinished+"123")

@@ -10,7 +10,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
 
-// identity says what the driver is.
+// identity answers which driver this is.
 type identity struct {
 	csi.UnimplementedIdentityServer
 	taken *atomic.Bool // by the kubelet
@@ -33,14 +33,14 @@ func (*identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabiliti
 	return &csi.GetPluginCapabilitiesResponse{Capabilities: list}, nil
 }
 
-// Probe reports the driver ready once the kubelet has registered it. The provisioner beside it waits for that: a volume
-// that is made earlier could not be mounted.
+// Probe reports the driver ready once the kubelet has registered it. The provisioner beside it waits for that: a volume that is
+// created earlier could not be mounted.
 func (i *identity) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
 	return &csi.ProbeResponse{Ready: wrapperspb.Bool(i.taken.Load())}, nil
 }
 
-// kubeletRegistration answers the kubelet at the socket by which it learns of a driver. Most drivers have Kubernetes'
-// node-driver-registrar beside them for this.
+// kubeletRegistration answers the kubelet on the socket through which it learns about a driver. Most drivers run Kubernetes'
+// node-driver-registrar for this.
 type kubeletRegistration struct {
 	registration.UnimplementedRegistrationServer
 	endpoint string // where the driver serves, as the kubelet sees it
@@ -54,7 +54,8 @@ func (k *kubeletRegistration) GetInfo(context.Context, *registration.InfoRequest
 	}, nil
 }
 
-// NotifyRegistrationStatus is called each time the kubelet has looked at the driver, so also when the kubelet was started again.
+// NotifyRegistrationStatus is called each time the kubelet has looked at the driver, including after each restart of the
+// kubelet.
 func (k *kubeletRegistration) NotifyRegistrationStatus(_ context.Context, status *registration.RegistrationStatus) (*registration.RegistrationStatusResponse, error) {
 	k.taken.Store(status.GetPluginRegistered())
 	if !status.GetPluginRegistered() {

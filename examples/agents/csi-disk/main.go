@@ -3,7 +3,7 @@
 // claims of that node. It registers with the kubelet by itself.
 //
 //	csi-disk         serves, until SIGTERM
-//	csi-disk ready   says by its exit code whether the driver on this node serves, and the kubelet has taken it
+//	csi-disk ready   reports by its exit code whether the driver on this node serves and the kubelet has registered it
 package main
 
 import (
@@ -19,20 +19,20 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// driverName is what storage classes and volumes call the driver. It must not change while there are volumes.
+// driverName is the driver's name in storage classes and volumes. It must not change while volumes exist.
 const driverName = "disk.csi.everynode.io"
 
 // topologyKey labels each node with its own name: a volume is available on one node only.
 const topologyKey = driverName + "/node"
 
-// paths are the places on the node that the driver uses. They have the same names in its container.
+// paths are the paths on the node that the driver uses. They are the same in its container.
 type paths struct {
 	socket       string // of the driver
 	registration string // where the kubelet looks for new drivers
 	volumes      string // the directory with the volumes' files
 }
 
-// pathsBelow are those of a kubelet with the root directory root.
+// pathsBelow returns the paths of a kubelet with the root directory root.
 func pathsBelow(root string) paths {
 	own := filepath.Join(root, "plugins", driverName)
 	return paths{

@@ -58,7 +58,7 @@ func (n *nodeServer) NodeStageVolume(_ context.Context, request *csi.NodeStageVo
 		return &csi.NodeStageVolumeResponse{}, err
 	}
 	options := append([]string{"loop"}, request.GetVolumeCapability().GetMount().GetMountFlags()...)
-	// Discarding what was never written would give the file's blocks back.
+	// Discarding blocks that were never written would release the file's blocks.
 	format := []string{"-q", "-E", "nodiscard"}
 	if err := n.mounter.FormatAndMountSensitiveWithFormatOptions(n.volumes.file(name), target, fileSystem, options, nil, format); err != nil {
 		return nil, status.Errorf(codes.Internal, "mount the volume %s: %v", name, err)
@@ -85,7 +85,7 @@ func (n *nodeServer) NodePublishVolume(_ context.Context, request *csi.NodePubli
 	if found, err := n.volumes.has(name); err != nil || !found {
 		return nil, missing(name, err)
 	}
-	// The node's own directory must not stand in for a volume that is not mounted.
+	// The node's own directory must not be used in place of a volume that is not mounted.
 	if is, err := n.mounter.IsMountPoint(staged); err != nil || !is {
 		return nil, status.Errorf(codes.FailedPrecondition, "the volume %s is not mounted at %s: %v", name, staged, err)
 	}
@@ -106,7 +106,7 @@ func (n *nodeServer) NodePublishVolume(_ context.Context, request *csi.NodePubli
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
-// single refuses a second pod if the volume is for one (ReadWriteOncePod).
+// single refuses a second pod if the volume is for a single pod (ReadWriteOncePod).
 func (n *nodeServer) single(request *csi.NodePublishVolumeRequest) error {
 	if request.GetVolumeCapability().GetAccessMode().GetMode() != csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER {
 		return nil
@@ -178,7 +178,7 @@ func (n *nodeServer) unmount(name, target string) error {
 	return nil
 }
 
-// capabilities returns a list of one, or of none.
+// capabilities returns a list with the capability, or an empty one for nil.
 func capabilities(one *csi.VolumeCapability) []*csi.VolumeCapability {
 	if one == nil {
 		return nil

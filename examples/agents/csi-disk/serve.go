@@ -24,7 +24,7 @@ import (
 	"k8s.io/utils/exec"
 )
 
-// readyTimeout bounds the question whether the driver is ready.
+// readyTimeout limits the check whether the driver is ready.
 const readyTimeout = 3 * time.Second
 
 // serve runs the driver of a node until ctx ends or the kubelet refuses it. When it returns, both sockets are gone, so
@@ -48,7 +48,7 @@ func serve(ctx context.Context, node string, at paths) error {
 	registration.RegisterRegistrationServer(registrar, &kubeletRegistration{endpoint: at.socket, taken: taken, refused: refused})
 
 	group, ctx := errgroup.WithContext(ctx)
-	// The kubelet asks the driver as soon as it sees the other socket.
+	// The kubelet calls the driver as soon as it sees the other socket.
 	for _, part := range []struct {
 		server *grpc.Server
 		socket string
@@ -66,7 +66,7 @@ func serve(ctx context.Context, node string, at paths) error {
 		case <-ctx.Done():
 		}
 		registrar.GracefulStop()
-		driver.GracefulStop() // what is being mounted gets done
+		driver.GracefulStop() // it finishes what is being mounted
 		return err
 	})
 	klog.InfoS("csi-disk serves", "node", node, "socket", at.socket, "volumes", at.volumes)
@@ -79,7 +79,8 @@ func stopAll(driver, registrar *grpc.Server, group *errgroup.Group) error {
 	return group.Wait()
 }
 
-// listen creates a socket for root alone. It replaces one that a previous driver may have left when it was killed.
+// listen creates a socket that only root can use. It replaces one that a previous driver may have left when it was
+// killed.
 func listen(ctx context.Context, socket string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o750); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
@@ -97,7 +98,7 @@ func listen(ctx context.Context, socket string) (net.Listener, error) {
 	return listener, nil
 }
 
-// logFailures logs what the caller is told, because callers put it into events, which expire.
+// logFailures logs the errors that callers get, because callers put them into events, which expire.
 func logFailures(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	answer, err := handle(ctx, request)
 	if err != nil {
@@ -124,7 +125,8 @@ func oneAtATime() grpc.UnaryServerInterceptor {
 	}
 }
 
-// changes names the volume that a call makes, deletes, mounts or unmounts; it is empty for all other calls.
+// changes returns the name of the volume that a call creates, deletes, mounts or unmounts; it is empty for all other
+// calls.
 func changes(request any) string {
 	switch r := request.(type) {
 	case *csi.CreateVolumeRequest:
@@ -143,7 +145,7 @@ func changes(request any) string {
 	return ""
 }
 
-// ready asks the driver at a socket whether the kubelet has taken it.
+// ready asks the driver at a socket whether the kubelet has registered it.
 func ready(ctx context.Context, socket string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()

@@ -14,11 +14,11 @@ import (
 const (
 	// sizeUnit is what sizes are rounded up to, in bytes.
 	sizeUnit = 1 << 20
-	// minSize holds an ext4 with a journal, in bytes.
+	// minSize is enough for an ext4 with a journal, in bytes.
 	minSize = 16 << 20
-	// defaultSize is the size of a volume whose claim asks for none, in bytes.
+	// defaultSize is the size of a volume whose claim does not ask for a size, in bytes.
 	defaultSize = 1 << 30
-	// unfinished begins the names of files that are not volumes yet.
+	// unfinished is the prefix of files that are not volumes yet.
 	unfinished = ".new-"
 	suffix     = ".img"
 	maxName    = 128
@@ -26,8 +26,8 @@ const (
 
 var errOtherSize = errors.New("there is a volume of that name and another size")
 
-// store keeps volumes as files below a directory. A file has all its blocks from the start: a file system whose disk
-// can run out of them below it loses data.
+// store keeps volumes as files below a directory. A file has all its blocks allocated from the start: a file system
+// on a disk that can run out of blocks loses data.
 type store struct{ dir string }
 
 // openStore makes the directory if it is missing, and removes what a driver that was killed has left unfinished.
@@ -47,7 +47,7 @@ func openStore(dir string) (store, error) {
 	return store{dir}, nil
 }
 
-// validName reports whether a volume can have that name, which is a part of a file's.
+// validName reports whether a volume can have that name, which becomes part of a file's name.
 func validName(name string) bool {
 	if name == "" || len(name) > maxName || strings.HasPrefix(name, ".") {
 		return false
@@ -58,7 +58,7 @@ func validName(name string) bool {
 	})
 }
 
-// file returns where a volume of a valid name is.
+// file returns the path of a volume with a valid name.
 func (s store) file(name string) string { return filepath.Join(s.dir, name+suffix) }
 
 // has returns whether there is a volume of that name.
@@ -86,7 +86,7 @@ func (s store) create(name string, least, size, limit int64) (int64, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("look for the volume: %w", err)
 	}
-	// Under its own name it is whole.
+	// A file gets its own name only when it is complete.
 	made, err := s.allocate(size)
 	if err != nil {
 		return 0, err
@@ -97,7 +97,7 @@ func (s store) create(name string, least, size, limit int64) (int64, error) {
 	return size, s.sync()
 }
 
-// allocate makes a file of size bytes whose blocks are its own, and returns its path.
+// allocate creates a file of size bytes with all its blocks, and returns its path.
 func (s store) allocate(size int64) (_ string, err error) {
 	f, err := os.CreateTemp(s.dir, unfinished)
 	if err != nil {
@@ -136,7 +136,7 @@ func (s store) remove(name string) error {
 	return s.sync()
 }
 
-// sync makes what was made, named or deleted outlast a loss of power.
+// sync makes sure that created, renamed and deleted files survive a loss of power.
 func (s store) sync() error {
 	d, err := os.Open(s.dir)
 	if err != nil {
@@ -148,7 +148,7 @@ func (s store) sync() error {
 	return nil
 }
 
-// free returns how many bytes new volumes can have.
+// free returns how many bytes are available for new volumes.
 func (s store) free() (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.dir, &st); err != nil {

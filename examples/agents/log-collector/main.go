@@ -1,5 +1,5 @@
-// Command otelcol-logs is the OpenTelemetry Collector with what it needs to carry the logs of a node's containers, and
-// nothing else. What it does is said by its configuration, as always.
+// Command otelcol-logs is the OpenTelemetry Collector with only the components that collect the logs of a node's
+// containers. As always, its configuration says what it does.
 package main
 
 import (
@@ -37,7 +37,7 @@ func main() {
 	}
 }
 
-// version is that of the module whose receiver reads the logs.
+// version returns the version of the module whose receiver reads the logs.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

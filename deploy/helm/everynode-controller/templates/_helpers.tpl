@@ -6,7 +6,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{- /* Where the API server is. */ -}}
+{{- /* The address of the API server. */ -}}
 {{- define "everynode-controller.apiServer" -}}
 {{- if .Values.apiServer.host -}}
 env:
@@ -22,7 +22,7 @@ envFrom:
 {{- end }}
 {{- end }}
 
-{{- /* A request of the kubelet, which is on the same network. */ -}}
+{{- /* A probe of the kubelet, which is on the same network. */ -}}
 {{- define "everynode-controller.probe" -}}
 httpGet:
   host: 127.0.0.1
@@ -33,7 +33,7 @@ httpGet:
   {{- end }}
 {{- end }}
 
-{{- /* "yes" if only nodes of the control plane may run it. As many as there are copies: two never share a node. */ -}}
+{{- /* "yes" if only nodes of the control plane may run it. There must be as many as replicas, because two never share a node. */ -}}
 {{- define "everynode-controller.controlPlaneOnly" -}}
 {{- $there := 0 }}
 {{- if eq .Values.controlPlane "auto" }}
@@ -48,7 +48,7 @@ yes
 {{- end }}
 {{- end }}
 
-{{- /* The nodes that may run it, or that it would rather be on. */ -}}
+{{- /* The nodes that may run it, or that it prefers. */ -}}
 {{- define "everynode-controller.nodeAffinity" -}}
 {{- if include "everynode-controller.controlPlaneOnly" . -}}
 requiredDuringSchedulingIgnoredDuringExecution:
@@ -66,7 +66,7 @@ preferredDuringSchedulingIgnoredDuringExecution:
 {{- end }}
 {{- end }}
 
-{{- /* A Job that runs a command of the image once, for Helm, with an account that only reads: name, hook, args; and if there are any, weight, completions. */ -}}
+{{- /* A Job that runs a command of the image once, for Helm, with an account that can only read. Parameters: name, hook, args; optionally weight, completions. */ -}}
 {{- define "everynode-controller.job" -}}
 apiVersion: batch/v1
 kind: Job

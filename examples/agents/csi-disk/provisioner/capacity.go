@@ -28,11 +28,11 @@ import (
 const (
 	// roomEvery is how often the driver is asked how much room there is. It is also asked after each volume.
 	roomEvery = time.Minute
-	// roomDelay and roomDelayMax are between attempts to write how much room there is.
+	// roomDelay and roomDelayMax are the first and the longest pause between attempts to write it.
 	roomDelay, roomDelayMax = time.Second, 5 * time.Minute
 )
 
-// driver is the one on this node.
+// driver is the driver on this node.
 type driver struct {
 	conn       *grpc.ClientConn
 	name, node string
@@ -41,12 +41,13 @@ type driver struct {
 	info       *csi.NodeGetInfoResponse
 }
 
-// identity tells the volumes of this provisioner from those of others.
+// identity distinguishes the volumes of this provisioner from those of others.
 func (d *driver) identity() string {
 	return strconv.FormatInt(time.Now().UnixMilli(), 10) + "-" + d.name + "-" + d.node
 }
 
-// listers know this node and its driver, and no others. So nobody has to watch all nodes of the cluster on each.
+// listers return only this node and its driver. So the provisioner on each node need not watch all nodes of the
+// cluster.
 func (d *driver) listers(client kubernetes.Interface) (corelisters.NodeLister, storagelisters.CSINodeLister) {
 	segments := d.info.GetAccessibleTopology().GetSegments()
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: d.node, Labels: segments}}
@@ -57,12 +58,12 @@ func (d *driver) listers(client kubernetes.Interface) (corelisters.NodeLister, s
 	}
 	nodes := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
 	csiNodes := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
-	_, _ = nodes.Add(node), csiNodes.Add(known) // the key of an object that has a name cannot fail
+	_, _ = nodes.Add(node), csiNodes.Add(known) // computing the key of an object with a name cannot fail
 	return corelisters.NewNodeLister(nodes), storagelisters.NewCSINodeLister(csiNodes)
 }
 
-// newCapacity says, in CSIStorageCapacity objects of the pod's namespace, how much room the node has for volumes. They
-// go with the pod. The informers returned must be started.
+// newCapacity publishes, in CSIStorageCapacity objects in the pod's namespace, how much room the node has for volumes.
+// They are deleted with the pod. The returned informers must be started.
 func newCapacity(ctx context.Context, config *rest.Config, client kubernetes.Interface, cluster informers.SharedInformerFactory, at place, d *driver) (*capacity.Controller, informers.SharedInformerFactory, error) {
 	pod, err := owner.Lookup(config, at.namespace, at.pod, corev1.SchemeGroupVersion.WithKind("Pod"), 0)
 	if err != nil {

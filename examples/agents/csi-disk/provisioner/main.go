@@ -1,6 +1,6 @@
-// Command csi-provisioner is Kubernetes' external-provisioner with a main of ours: it has the driver on its node make and
-// delete the volumes of that node, and tells the scheduler how much room there is. Its own main has flags for a
-// great deal more, and cannot be compiled with the version of Kubernetes' client that the rest of everynode has.
+// Command csi-provisioner is Kubernetes' external-provisioner with our own main: it has the driver on its node create and
+// delete the volumes of that node, and tells the scheduler how much room there is. The original main has many more flags, and
+// does not compile with the version of Kubernetes' client that the rest of everynode uses.
 //
 //	csi-provisioner --driver SOCKET --node NODE --namespace NAMESPACE --pod POD   works, until SIGTERM
 //	csi-provisioner ready                                                         says by its exit code whether one works here
@@ -30,21 +30,21 @@ import (
 )
 
 const (
-	// callTimeout bounds one call of the driver.
+	// callTimeout limits one call of the driver.
 	callTimeout = 10 * time.Second
 	// resync is how often everything is looked at again.
 	resync = 30 * time.Minute
-	// workers is how many volumes are made or deleted at once on a node.
+	// workers is how many volumes are created or deleted at once on a node.
 	workers = 4
 )
 
-// place is where this provisioner runs, and whom it calls.
+// place is where this provisioner runs, and which driver it calls.
 type place struct {
 	socket string // of the driver
 	node   string
-	// pod, in namespace, owns what is said of the node's room.
+	// pod, in namespace, owns the objects about the node's room.
 	namespace, pod string
-	// readyFile is there while the provisioner works.
+	// readyFile exists while the provisioner works.
 	readyFile string
 }
 
@@ -80,7 +80,7 @@ func command(ctx context.Context, args []string) error {
 	return provision(ctx, at)
 }
 
-// ready says whether the provisioner beside this process has noted that it works.
+// ready returns nil if the provisioner beside this process has recorded that it works.
 func ready(file string) error {
 	_, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -89,7 +89,7 @@ func ready(file string) error {
 	return err
 }
 
-// provision looks after the claims and volumes of a node until ctx ends. When the driver goes, so does the process.
+// provision handles the claims and volumes of a node until ctx ends. It exits the process if the driver goes away.
 func provision(ctx context.Context, at place) error {
 	if err := os.Remove(at.readyFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("take back what the process before this one said: %w", err)
@@ -129,12 +129,12 @@ func provision(ctx context.Context, at place) error {
 	return nil
 }
 
-// newController watches claims and volumes of the whole cluster, and has those of this node made and deleted.
+// newController watches claims and volumes of the whole cluster, and has those of this node created and deleted.
 func newController(ctx context.Context, client kubernetes.Interface, cluster informers.SharedInformerFactory, d *driver, rooms *capacity.Controller) *controller.ProvisionController {
-	// The driver is asked how much room is left after each volume that was made or deleted.
+	// After each volume that was created or deleted, the driver is asked how much room is left.
 	making := capacity.NewProvisionWrapper(newProvisioner(client, cluster, d), rooms)
 	return controller.NewProvisionController(ctx, client, d.name, making,
-		controller.LeaderElection(false), // each node's claims have but one provisioner
+		controller.LeaderElection(false), // each node's claims have only one provisioner
 		controller.FailedProvisionThreshold(0),
 		controller.FailedDeleteThreshold(0),
 		controller.Threadiness(workers),
@@ -144,7 +144,7 @@ func newController(ctx context.Context, client kubernetes.Interface, cluster inf
 		controller.AddFinalizer(true)) // a volume's object stays until its file is deleted
 }
 
-// newProvisioner makes and deletes volumes for those claims whose node is the driver's.
+// newProvisioner creates and deletes volumes for the claims whose node is the driver's.
 func newProvisioner(client kubernetes.Interface, cluster informers.SharedInformerFactory, d *driver) controller.Provisioner {
 	nodes, csiNodes := d.listers(client)
 	claims := cluster.Core().V1().PersistentVolumeClaims()
@@ -152,10 +152,10 @@ func newProvisioner(client kubernetes.Interface, cluster informers.SharedInforme
 		client, callTimeout, d.identity(), "pvc", -1, d.conn,
 		nil, // no snapshots
 		d.name, d.plugin, d.controller,
-		"", // it takes the place of no driver that was part of Kubernetes
+		"", // it does not replace a driver that was part of Kubernetes
 		true, false, csitranslation.New(),
 		cluster.Storage().V1().StorageClasses().Lister(), csiNodes, nodes, claims.Lister(),
-		nil, nil, // volumes are not attached, nor copied from other namespaces
+		nil, nil, // volumes are neither attached nor copied from other namespaces
 		false, "ext4",
 		&csicontroller.NodeDeployment{NodeName: d.node, ClaimInformer: claims, NodeInfo: d.info},
 		false, true, csicontroller.NewInMemoryStore(),

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A pod is ready only while its provisioner says that it works, and a new process takes back what one before it has said.
+// A pod is ready only while its provisioner says that it works, and a new process withdraws what an earlier one has said.
 func TestReady(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ready")
 	probe := []string{"--ready-file", file, "ready"}
@@ -20,7 +20,7 @@ func TestReady(t *testing.T) {
 	if err := command(t.Context(), probe); err != nil {
 		t.Errorf("while it works: %v", err)
 	}
-	t.Setenv("KUBERNETES_SERVICE_HOST", "") // outside of a pod it ends at once
+	t.Setenv("KUBERNETES_SERVICE_HOST", "") // outside a pod it ends at once
 	err := command(t.Context(), []string{"--ready-file", file, "--driver=/socket", "--node=node-1", "--namespace=csi", "--pod=one"})
 	if err == nil || !strings.Contains(err.Error(), "API server") {
 		t.Errorf("outside of a pod: %v", err)
