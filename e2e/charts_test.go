@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	ownCharts    = "testdata/charts" // beside this file
+	ownCharts    = "testdata/charts" // next to this file
 	fleetNodes   = 4
-	taintedNode  = "sim-4" // as a node of a control plane is tainted
+	taintedNode  = "sim-4" // has the taint of a control plane node
 	chartSettles = time.Minute
 )
 

@@ -72,7 +72,7 @@ func asRun(line string, fails bool) string {
 	switch {
 	case line == "make up":
 		return demo
-	case first == "make": // all is built
+	case first == "make": // everything is built
 		return ""
 	case fails:
 		return fmt.Sprintf("if %s; then echo 'it should have failed'; exit 1; fi\n", line)

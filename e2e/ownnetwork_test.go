@@ -22,7 +22,7 @@ const outsideNetwork = "EVERYNODE_TEST_OUTSIDE"
 const (
 	uplinkName    = testPrefix + "uplink"
 	farEndName    = testPrefix + "far"
-	uplinkAddress = "198.18.0.2/30" // of the range for benchmarks, RFC 2544, which nobody routes
+	uplinkAddress = "198.18.0.2/30" // from the range for benchmarks, RFC 2544, which nobody routes
 	uplinkGateway = "198.18.0.1"
 )
 

@@ -198,7 +198,7 @@ func falseClaim(c claim, answers map[string][]answer) string {
 	for node, list := range answers {
 		i, _ := slices.BinarySearchFunc(list, c.at, func(a answer, at time.Time) int { return a.began.Compare(at) })
 		if i == len(list) || !c.until.IsZero() && !list[i].began.Before(c.until) {
-			return "" // nobody asked before everything was otherwise
+			return "" // nobody asked before everything had changed
 		}
 		if list[i].version == c.version {
 			serve++

@@ -26,7 +26,7 @@ import (
 
 const (
 	startTime = 10 * time.Minute // for `everynode up`, which has a timeout of its own
-	emptyTime = 2 * time.Minute  // for all that is in a namespace to end
+	emptyTime = 2 * time.Minute  // for everything in a namespace to end
 )
 
 // sharedCluster is the cluster of the scripts in testdata/shared: node-1 to node-3, made for the first of
@@ -202,7 +202,7 @@ func ignoreNotFound(errs ...error) error {
 	return errors.Join(slices.DeleteFunc(errs, apierrors.IsNotFound)...)
 }
 
-// deleteNamespace returns when all that was in the script's namespace is gone.
+// deleteNamespace returns when everything in the script's namespace is gone.
 func (c *cluster) deleteNamespace() error {
 	client, err := c.client()
 	if err != nil {

@@ -149,7 +149,7 @@ func (a attempt) dress(req *http.Request) (*http.Transport, error) {
 	case "nobody":
 		bearer = ""
 	case "itself":
-	case "claims": // to be somebody by the headers of a proxy
+	case "claims": // to be somebody, in the headers of a proxy
 		bearer = ""
 		req.Header.Set("X-Remote-User", name)
 		req.Header.Set("X-Remote-Group", "system:masters")

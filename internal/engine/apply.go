@@ -20,14 +20,14 @@ type write struct {
 	state *state
 	hash  string
 	mold  func() (*view.Mold, error) // of the pods of hash
-	// beside says that a pod of another revision may be on the same node, or be created there.
+	// beside means that a pod of another revision may be on the same node, or be created there.
 	beside bool
 	// edition is the revision of the template that was decided on; hash may be another one.
 	edition string
 	// reaches is the release that gives the node its target by this write; zero: none.
 	reaches int
 	create  *plan.Create // nil for others
-	// remade is what was known of the node's pods when a create was decided on.
+	// remade is what was known about the node's pods when a create was decided on.
 	remade plan.Remakes
 	remove *plan.Delete // nil for others
 	change *plan.Change // nil for others
@@ -95,7 +95,7 @@ type result struct {
 	fate   delivery.Fate
 	undone bool // delivery.Outcome.Undone
 	wait   time.Duration
-	// own says that a failure is that of the namespace, not the server's.
+	// own means that a failure is that of the namespace, not the server's.
 	own bool
 	// learn puts the result into the index.
 	learn func()

@@ -35,7 +35,7 @@ func (c *course) rolls() bool {
 	switch {
 	case c.release != nil:
 		return true
-	case c.leaveIt, c.problem == rollout.NotDriven, !c.behind.IsZero(): // the next revision is not known then, with a policy or without
+	case c.leaveIt, c.problem == rollout.NotDriven, !c.behind.IsZero(): // the next revision is then not known, with or without a policy
 		return false
 	}
 	return c.state.Reverting || c.driven && c.state.Stable != "" && c.problem == rollout.NoReason && c.rests == rollout.NoReason

@@ -208,7 +208,7 @@ func (st *state) changes(w write, c *plan.Change, pods []*podEntry) *write {
 	return &w
 }
 
-// unfit remembers that a pod cannot be changed in place: for good, or until something happens to it.
+// unfit remembers that a pod cannot be changed in place: permanently, or until something happens to it.
 func (ix *index) unfit(uid string, forGood bool) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()

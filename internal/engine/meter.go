@@ -23,7 +23,7 @@ type requests struct {
 	// failing has the resources that currently cannot be followed.
 	failing   map[string]failure
 	standings map[*meter]*standing
-	// denied says that a request was forbidden since the last check.
+	// denied means that a request was forbidden since the last check.
 	denied    bool
 	skew      time.Duration
 	skewAt    time.Time // when it was measured; zero: never

@@ -34,7 +34,7 @@ type owned struct {
 	// left is, by node, when the deletion of a pod was seen that has gone since:
 	// see leave.
 	left map[string]plan.Moment
-	// unclaimed says that there may be a pod to adopt or to release.
+	// unclaimed means that there may be a pod to adopt or to release.
 	unclaimed bool
 	// heeds is the set of nodes for which any change matters: see heed.
 	heeds map[string]struct{}

@@ -30,16 +30,16 @@ type podEntry struct {
 	// view.Trouble.
 	trouble *string
 	next    *podEntry // of the same DaemonSet and node; guarded by the index
-	// scheduled says that the scheduler binds the pod, at some time after it
+	// scheduled means that the scheduler binds the pod, at some time after it
 	// was created.
 	scheduled bool
-	// unfit says that a read of the whole pod has shown that it cannot be changed in place.
+	// unfit means that a read of the whole pod has shown that it cannot be changed in place.
 	unfit bool
-	// settled says that there is no doubt left about the pod's last change.
+	// settled means that there is no doubt left about the pod's last change.
 	settled bool
-	// foreign says that it has a label of Deployments' or Jobs' pods: see scope.go.
+	// foreign means that it has a label of Deployments' or Jobs' pods: see scope.go.
 	foreign bool
-	// other says that the pod does not matter: another kind of controller has it. It is only kept
+	// other means that the pod does not matter: another kind of controller has it. It is only kept
 	// long enough to replace what was known before.
 	other bool
 }

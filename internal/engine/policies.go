@@ -50,7 +50,7 @@ type rolloutEntry struct {
 type releases struct {
 	policies map[string]*policyEntry
 	rollouts map[types.NamespacedName]*rolloutEntry
-	// served says that the policies were listed; absent that the cluster does not have the kind or, if denied,
+	// served means that the policies were listed; absent that the cluster does not have the kind or, if denied,
 	// does not let us read it; if neither is set, it is not known yet.
 	served, absent, denied bool
 	// under is the set of DaemonSets in the middle of a release, by UID: any change of a node may matter to
@@ -381,11 +381,11 @@ func (ix *index) pinned(ds *appsv1.DaemonSet, into map[string]bool) {
 // guidance is which policy a DaemonSet follows.
 type guidance struct {
 	policy *policyEntry // nil: none that can be followed
-	// driven says that a policy is meant for the DaemonSet, and problem why it cannot be followed.
+	// driven means that a policy is meant for the DaemonSet, and problem why it cannot be followed.
 	driven  bool
 	problem rollout.Reason
 	wrong   []string // in words
-	// absent says that the cluster has no such objects, or does not let us read them.
+	// absent means that the cluster has no such objects, or does not let us read them.
 	absent bool
 }
 

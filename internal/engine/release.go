@@ -23,9 +23,9 @@ import (
 // course is what is known about the release of one DaemonSet. The worker that has the DaemonSet owns it.
 type course struct {
 	guidance
-	// steered says that it is known in this term whether the DaemonSet follows a policy, and what state is saved.
+	// steered means that it is known in this term whether the DaemonSet follows a policy, and what state is saved.
 	steered bool
-	// read says that the state was read from the server in this term: what a watch shows may be older than
+	// read means that the state was read from the server in this term: what a watch shows may be older than
 	// what the last leader did.
 	read bool
 	// entry is the object that keeps the state; nil: there is none.
@@ -40,14 +40,14 @@ type course struct {
 	order  ranks
 	// release is what the ledger follows; nil: none is under way.
 	release *plan.Release
-	// holds says that nothing may be done before the state has advanced: it is not saved, or not about the current
+	// holds means that nothing may be done before the state has advanced: it is not saved, or not about the current
 	// template yet.
 	holds bool
-	// unsure says that the outcome of its last write is unknown, so it is read again.
+	// unsure means that the outcome of its last write is unknown, so it is read again.
 	unsure bool
-	// lost says that others have deleted the saved state of a release under way.
+	// lost means that others have deleted the saved state of a release under way.
 	lost bool
-	// stuck says that saving the state failed the last time. Then nothing is granted, but pods are still repaired
+	// stuck means that saving the state failed the last time. Then nothing is granted, but pods are still repaired
 	// according to the saved state.
 	stuck bool
 	// unkept is what would be saved, if the cluster has no objects for that.
@@ -55,13 +55,13 @@ type course struct {
 	// failures counts how often saving failed in a row, even if nothing is granted anyway.
 	failures int
 	removals rollout.Hold
-	// assists says that another controller has the pods; behind is since when it has not observed the last change;
+	// assists means that another controller has the pods; behind is since when it has not observed the last change;
 	// zero: it has.
 	assists bool
 	behind  time.Time
-	// leaveIt says that the other controller replaces outdated pods by itself (RollingUpdate).
+	// leaveIt means that the other controller replaces outdated pods by itself (RollingUpdate).
 	leaveIt bool
-	// atRest says that the policy has released the revision to all nodes except those that missed it; rests is why
+	// atRest means that the policy has released the revision to all nodes except those that missed it; rests is why
 	// these wait; NoReason: they do not.
 	atRest bool
 	rests  rollout.Reason

@@ -15,7 +15,7 @@ type revisionEntry struct {
 	*view.Revision
 	owner   string // UID of its controller; empty for an orphan
 	version uint64
-	// other says that another kind of controller has it. It is only kept long
+	// other means that another kind of controller has it. It is only kept long
 	// enough to replace what was known before.
 	other bool
 }

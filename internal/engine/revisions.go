@@ -25,7 +25,7 @@ import (
 // change that it may need, and a few more.
 const historyRounds = 8
 
-// errReplan says that the DaemonSet itself was changed; it is in the queue.
+// errReplan means that the DaemonSet itself was changed; it is in the queue.
 var errReplan = errors.New("the DaemonSet has changed")
 
 // past is the last history that required no writes, and what it depends on.
@@ -262,7 +262,7 @@ func (e *engine) prune(ctx context.Context, h *view.HistoryPlan) error {
 func (e *engine) presentHash(ds *appsv1.DaemonSet) string {
 	h, err := view.History(ds, e.index.revisionsOf(ds), e.liveHashes(ds))
 	if err != nil {
-		return "" // history says why
+		return "" // history reports the error
 	}
 	return h.Hash
 }

@@ -88,7 +88,7 @@ func TestStragglersWaitForTheEndOfAPause(t *testing.T) {
 
 // The same while no window is open, even if that cannot be recorded.
 func TestStragglersWaitForAWindow(t *testing.T) {
-	const twoHours = `"windows": [{"from": "00:00", "to": "02:00", "timeZone": "UTC"}]` // the clock of a bubble begins at midnight
+	const twoHours = `"windows": [{"from": "00:00", "to": "02:00", "timeZone": "UTC"}]` // the clock of a bubble starts at midnight
 	inModes(t, `{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "all", "nodes": "100%"}], `+twoHours+`}`, func(c *cluster) {
 		c.misses("node-03")
 		c.deny("update daemonsetrollouts/status")

@@ -27,8 +27,8 @@ const (
 	ready        // the pod becomes ready
 	crash        // the containers end, and back off
 	pull         // the image cannot be pulled
-	finish       // the containers end for good, successfully
-	fail         // the containers end for good, with an error
+	finish       // the containers end permanently, successfully
+	fail         // the containers end permanently, with an error
 	stop         // the pod is gone
 )
 
@@ -200,7 +200,7 @@ func (k *kubelet) done(pod *corev1.Pod) {
 	}
 }
 
-// forget drops what is known of a pod that is gone.
+// forget drops what is known about a pod that is gone.
 func (k *kubelet) forget(pod *corev1.Pod) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

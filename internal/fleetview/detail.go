@@ -13,7 +13,7 @@ type NodeDetail struct {
 	Created int64  `json:"created"`
 	// Unschedulable means that the node is cordoned.
 	Unschedulable bool        `json:"unschedulable,omitempty"`
-	System        []string    `json:"system"` // of the kubelet: version, operating system, architecture, runtime
+	System        []string    `json:"system"` // reported by the kubelet: version, operating system, architecture, runtime
 	Taints        []string    `json:"taints"`
 	Conditions    []Condition `json:"conditions"`
 	Rows          []Row       `json:"rows"`
@@ -75,7 +75,7 @@ type Events struct {
 // About is what a page must know about its server.
 type About struct {
 	Version int    `json:"version"`
-	Program string `json:"program"` // what people type
+	Program string `json:"program"` // the command that users type
 	// Actions means that a release may be steered from the page.
 	Actions bool `json:"actions"`
 	// Replay is the name of the recording that is shown; empty: it is a live cluster.

@@ -360,7 +360,7 @@ func parsePod(words []string, now time.Time) (p Pod, err error) {
 			p.SeenCreated, err = parseMoment(value)
 		case "restarts":
 			p.Restarts, err = parseRestarts(value)
-		case "since": // not ready since
+		case "since": // since when it is not ready
 			p.WasReady = true
 			p.ReadySince, err = ago(value, now)
 		case "seendeleted":

@@ -26,7 +26,7 @@ type write struct {
 	startedIn uint64       // the version of the API at that time
 	read      bool         // the pod of an unanswered delete has been read since
 	plain     bool         // it was decided without a policy, or when there was no previous revision
-	remade    plan.Remakes // what was known of the node's pods when a create was decided on
+	remade    plan.Remakes // what was known about the node's pods when a create was decided on
 	had       bool         // by what the process knew when it decided, the node already had something of hash
 	guarded   bool         // it was decided with a guard in force
 	release   int          // the release that reaches the node by this write; 0: none

@@ -42,7 +42,7 @@ type checker struct {
 	doing     map[request]map[string]bool // like reached: the writes that have done it, by the UIDs of their pods
 	quotas    map[int]int                 // the largest quota that was kept, by release
 	memos     map[int]*memo               // by process
-	granting  map[release]bool            // releases of which a state was kept that allows grants
+	granting  map[release]bool            // releases of which a state that allows grants was kept
 	plainly   map[request]bool            // by node and revision: given outside any release
 	grants    map[grant]string            // beside another controller: the UIDs of nodes that were given the target
 	lost      map[string][]loss           // by node: the losses that the guard has allowed

@@ -133,7 +133,7 @@ func (k *course) overwritten(now *keeper) bool {
 	return now != nil && now.version > was.version && (now.state != was.state || !sameGuard(now.guard, was.guard))
 }
 
-// meet handles a DaemonSet of which no state is kept, or only one from another time.
+// meet handles a DaemonSet without a kept state, or with one from another time.
 func (c *controller) meet(set *daemonSet) {
 	k := &c.course
 	stale := k.state.Phase == rollout.Idle && k.state.Target != set.spec.Hash

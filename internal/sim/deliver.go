@@ -59,7 +59,7 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 		}, next)
 	case delivery.Rest:
 		c.later(ask.Pause, func() { next(answer{}) })
-	case delivery.Yield: // nobody else waits for room here
+	case delivery.Yield: // no other DaemonSet waits for room here
 		next(answer{})
 	case delivery.Done: // there was not even a name to try
 		a.finish(w, t.Outcome(), nil)

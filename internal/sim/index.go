@@ -22,7 +22,7 @@ type index struct {
 	pods     []*pod
 	first    uint64                     // the version of the first list of pods
 	reachedV uint64                     // the pod watch has delivered everything up to here
-	ahead    map[string]time.Duration   // since when what is known of a pod is newer than the watch
+	ahead    map[string]time.Duration   // since when a pod is known in a newer version than the watch's
 	buried   map[string]uint64          // pods known to be gone before the watch shows it: the last known version of each
 	departed map[string]map[string]bool // nodes that are gone: the pods left on them
 	unfit    map[string]bool            // pods that a read has shown not to be changeable in place

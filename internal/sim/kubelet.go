@@ -18,7 +18,7 @@ const (
 	Flaps   Behaviour = "flaps"   // ready and not ready in turn
 	Kills   Behaviour = "kills"   // its node breaks soon after its start
 	Lingers Behaviour = "lingers" // ready like a good one, and takes half a minute to end
-	Sours   Behaviour = "sours"   // ready like a good one, and for good no more after up to a minute
+	Sours   Behaviour = "sours"   // ready like a good one, and permanently not ready after up to a minute
 )
 
 // kubelets is what runs on the nodes, together with other components: the scheduler, the node lifecycle controller and
@@ -32,7 +32,7 @@ type kubelets struct {
 	made   int               // how many containers were created of pods that can be changed
 }
 
-// life is what a kubelet knows of a pod.
+// life is what a kubelet knows about a pod.
 type life struct {
 	starting, started, ending, killed bool
 	evicted                           bool

@@ -21,8 +21,8 @@ func (o *order) hear() plan.Moment {
 	return o.heard
 }
 
-// place sorts the pod in after what was known of it before (nil: nothing). It works on a copy: the API has no
-// moments, and its times are by other clocks.
+// place sorts the pod in after its earlier version (nil: it was not known). It works on a copy: the API has
+// no moments, and its times are by other clocks.
 func (ix *index) place(p, old *pod, at plan.Moment) *pod {
 	q := *p
 	q.SeenCreated, q.SeenDeleted = at, 0

@@ -150,11 +150,11 @@ func (w *world) approve() {
 			want.Paused, want.Promote = false, rollout.Promotion{Release: s.Release, All: true}
 			want.Resume = rollout.Resumption{Release: s.Release, Stop: s.Stops}
 			switch {
-			case w.sc.EndsAborted && w.works(s.Stable) && s.Back && w.sc.Assists: // a person has to put the template back
+			case w.sc.EndsAborted && w.works(s.Stable) && s.Back && w.sc.Assists: // a person has to restore the template
 				w.release(s.Stable)
 			case w.sc.EndsAborted && w.works(s.Stable):
 				want.Abort = s.Release
-			case !w.works(s.Stable): // nobody can go back to that
+			case !w.works(s.Stable): // no node can go back to that
 				want.Plain = s.Release
 			case s.Back:
 				want.Retry = s.Release

@@ -52,7 +52,7 @@ func (k *checker) starts(w *write) {
 		k.plainly[request{0, w.node() + " " + hash}] = true
 	}
 	switch {
-	case s.Stable == "" && c.course.release == nil: // there is no revision to come from
+	case s.Stable == "" && c.course.release == nil: // there is no previous revision
 		return
 	case (w.plain || c.course.meets(hash)) && s.Phase == rollout.Idle, hash == s.Stable:
 		return
@@ -148,7 +148,7 @@ func (k *course) meets(hash string) bool {
 	return !k.kept && k.release == nil && k.state.Stable == hash && k.state.Target == hash
 }
 
-// knowsOthers reports whether the process knows of live pods of another revision.
+// knowsOthers reports whether the process knows live pods of another revision.
 func (c *controller) knowsOthers(hash string) bool {
 	return slices.ContainsFunc(c.index.pods, func(p *pod) bool { return p.Hash != hash && live(&p.Pod) })
 }

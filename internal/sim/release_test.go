@@ -85,7 +85,7 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 	if rapid.Bool().Draw(t, "other") {
 		for {
 			switch e := drawEvent(t, sc, at); e.Op {
-			case "relabel", "ghost": // nobody can know of what these do
+			case "relabel", "ghost": // nobody can know what these do
 			case "set":
 				if e.Args[0] != "strategy" && !(e.Args[0] == "maxSurge" && sc.Set.MaxSurge == "") {
 					return e

@@ -26,7 +26,7 @@ type world struct {
 	lease       time.Duration // no other controller starts before this
 	check       *checker
 	old         bool // processes that start now are of a version that does not know changes in place
-	healed      bool // the events are over, and nothing fails any more
+	healed      bool // the events are over, and nothing fails
 	quiet       bool // nothing may be written from now on
 	err         error
 }

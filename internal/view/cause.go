@@ -39,7 +39,7 @@ type End struct {
 const (
 	NotStarted = "NotStarted" // the startup probe has not succeeded
 	NotReady   = "NotReady"   // it runs, and is not ready
-	Restarted  = "Restarted"  // it runs again after it has ended: see Trouble
+	Restarted  = "Restarted"  // it runs again after it ended: see Trouble
 )
 
 // CauseOf returns why a pod is not available, according to its status. hints is true if events about the pod may say

@@ -211,7 +211,7 @@ func TestPropChangesInQuickSuccession(t *testing.T) {
 						w.runs(i, w.boxes[i].image)
 					}
 				})
-			case "probe": // what it says is laid over what was last reported, under the newest generation
+			case "probe": // its result changes what was last reported, under the newest generation
 				ready := rapid.SampledFrom([]corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionFalse}).Draw(t, "ready")
 				step("probe", func() {
 					w.pod.Status.ObservedGeneration = w.pod.Generation

@@ -42,7 +42,7 @@ const (
 	RefusedCreate = "create"
 	RefusedDelete = "delete"
 	RefusedChange = "change"
-	RefusedClaim  = "claim" // the patch that makes a pod one of the DaemonSet, or of a revision, or takes it off
+	RefusedClaim  = "claim" // the patch that adopts a pod, labels it with a revision, or releases it
 )
 
 // Told is what the engine has reported about one node in an event.

@@ -61,7 +61,7 @@ func (k *kubeletRegistration) NotifyRegistrationStatus(_ context.Context, status
 	if !status.GetPluginRegistered() {
 		select {
 		case k.refused <- fmt.Errorf("the kubelet refuses the driver: %s", status.GetError()):
-		default: // it has been told
+		default: // serve has one already
 		}
 	}
 	return &registration.RegistrationStatusResponse{}, nil

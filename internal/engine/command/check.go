@@ -54,7 +54,7 @@ func leads(ctx context.Context, leases coordinationv1.LeaseInterface, out io.Wri
 		case apierrors.IsNotFound(err):
 			why = errors.New("nobody has ever held it")
 			return false, nil
-		case err != nil && (ctx.Err() != nil || outOfTime(ctx, every)): // what was seen before says more
+		case err != nil && (ctx.Err() != nil || outOfTime(ctx, every)): // an earlier finding says more
 			return false, nil
 		case err != nil:
 			why = err
