@@ -41,7 +41,7 @@ type inPlaceRun struct {
 	last     *appsv1.DaemonSet      // the last one that the watch delivered
 	pods     map[types.UID]string   // the image of each pod that has existed
 	changes  int                    // how often a pod's image changed
-	good     int                    // versions that were good ones
+	good     int                    // how many good versions were used
 	unready  map[string][]time.Time // by node: when its pod, which nobody had asked to end, was seen to be not ready
 	story    []string               // what was seen, printed on failure
 }

@@ -37,8 +37,8 @@ func wantsOwnNetwork() bool {
 // nodes of two runs would have the same cgroups and files, and each run would find the other's changes to the machine.
 const aloneLock = "/tmp/everynode-tests.lock"
 
-// waitToBeAlone takes the lock and holds it for as long as the returned file is open. If what runs the tests holds it already,
-// the file is nil.
+// waitToBeAlone takes the lock and holds it for as long as the returned file is open. If tools/test holds it already, the file
+// is nil.
 func waitToBeAlone() (*os.File, error) {
 	if os.Getenv("EVERYNODE_TESTS_ALONE") != "" {
 		return nil, nil

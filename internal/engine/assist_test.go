@@ -22,7 +22,7 @@ import (
 	"everynode/internal/view"
 )
 
-// Two waves, for the DaemonSets of a namespace: in these tests the other controller must not see that one of them is selected.
+// Two waves, for the DaemonSets of a namespace: in these tests the other controller must not see that a DaemonSet follows a policy.
 const twoWaves = `{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "first", "nodes": 1, "approval": true}, {"name": "all", "nodes": "100%"}]}`
 
 // builtIn returns the DaemonSet controller of the cluster: an engine that is in charge, and for which the server does not have

@@ -19,7 +19,7 @@ type pod struct {
 	nodeUID string // the node that it is bound to
 	renamed bool   // someone else has changed its revision
 	doomed  int    // the process whose delete marked it; 0: nobody, or someone else
-	heir    bool   // its predecessor was deleted before the node's trouble began, and was gone before this pod was created
+	heir    bool   // its predecessor, which is gone, was deleted before the node's trouble began
 	// These are what is true, not what is written: the versions in which it was created and its deletion was
 	// requested, and since when it is ready.
 	createdIn, deletedIn uint64

@@ -30,7 +30,7 @@ var ErrWouldUpdate = errors.New("outdated pods would go, all of them when a mani
 // Connect finds the cluster of a kubeconfig; without a kubeconfig, the default one for the program's environment.
 type Connect func(kubeconfig string) (*rest.Config, error)
 
-// InCluster returns the cluster of the pod that this process runs in; it takes no kubeconfig.
+// InCluster returns the cluster of a kubeconfig; without one, the cluster of the pod that this process runs in.
 func InCluster(kubeconfig string) (*rest.Config, error) {
 	return settings{Kubeconfig: kubeconfig}.client()
 }
