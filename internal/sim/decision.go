@@ -151,8 +151,8 @@ func (k *checker) count(c *controller, set *daemonSet, at *place, p *pod) {
 	}
 }
 
-// available reports whether a pod counts (I6): it has been ready for long enough, and the process has not
-// asked for its deletion, or does not know the outcome.
+// available reports whether a pod counts (I6): it has been ready for long enough, and the process has neither
+// deleted it nor sent a delete whose outcome it does not know.
 func (k *checker) available(c *controller, set *daemonSet, p *pod) bool {
 	ready := p.fresh() && p.readyAt+set.spec.MinReady <= c.w.now
 	if c.old && !ready {
