@@ -315,6 +315,24 @@ func (a *applier) naming(w *write, name string) {
 
 // pump starts as many writes as the windows allow. Called with mu held.
 func (a *applier) pump() {
+	a.fill(a.spawn)
+}
+
+func (a *applier) spawn(w *write) {
+	ctx := a.ctx
+	a.running.Go(func() { a.work(ctx, w) })
+}
+
+// work carries out a write, and then, one after the other, those that have begun because the one before has ended. A new
+// goroutine would have to grow its stack for each of them, which costs more than what the engine decides about it.
+func (a *applier) work(ctx context.Context, w *write) {
+	for w != nil {
+		w = a.end(w, a.do(ctx, w))
+	}
+}
+
+// fill begins as many writes as the windows allow, and gives each to carry.
+func (a *applier) fill(carry func(*write)) {
 	if a.ctx == nil || a.ctx.Err() != nil {
 		return
 	}
@@ -332,6 +350,7 @@ func (a *applier) pump() {
 			return
 		}
 		a.begin(w, now)
+		carry(w)
 	}
 }
 
@@ -350,8 +369,6 @@ func (a *applier) begin(w *write, now time.Time) {
 	}
 	a.noted(w)
 	w.timer = time.AfterFunc(slowAfter, func() { a.slows(w) })
-	ctx := a.ctx
-	a.running.Go(func() { a.end(w, a.do(ctx, w)) })
 }
 
 // slows takes a write that takes long out of the window for all.
@@ -411,9 +428,9 @@ func (a *applier) free(l *lane, w *write) {
 	a.slow--
 }
 
-// end takes a result: first into the index, and only then is the write no
-// longer under way.
-func (a *applier) end(w *write, r result) {
+// end takes a result: first into the index, and only then is the write no longer under way. It returns a write that the
+// caller has to carry out next, if there is one.
+func (a *applier) end(w *write, r result) (next *write) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if r.learn != nil {
@@ -434,7 +451,14 @@ func (a *applier) end(w *write, r result) {
 	}
 	a.tidy(l)
 	a.ended(w)
-	a.pump()
+	a.fill(func(w *write) {
+		if next == nil {
+			next = w
+		} else {
+			a.spawn(w)
+		}
+	})
+	return next
 }
 
 // putOff withdraws the waiting creates and holds their slots until at.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -75,7 +76,7 @@ func (s *slowRequest) Unwrap() error { return s.err }
 func (a api) read(ctx context.Context, k kind, send func(context.Context) error) error {
 	defer waits(ctx)()
 	began := time.Now()
-	err := a.timed(ctx, k, delivery.PromptTimeout, send)
+	err := a.timed(ctx, k, delivery.PromptTimeout, bounded(send))
 	a.health.read(ctx, err, began)
 	return err
 }
@@ -83,7 +84,16 @@ func (a api) read(ctx context.Context, k kind, send func(context.Context) error)
 // readPage is read for a page of a list.
 func (a api) readPage(ctx context.Context, k kind, send func(context.Context) error) error {
 	defer waits(ctx)()
-	return a.timed(ctx, k, listTimeout, send)
+	return a.timed(ctx, k, listTimeout, bounded(send))
+}
+
+// bounded gives requests a deadline.
+func bounded(send func(context.Context) error) func(context.Context, time.Duration) error {
+	return func(ctx context.Context, limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		return send(ctx)
+	}
 }
 
 // write sends a request that changes something. Within a tenure it gets no more time than the lease covers; without
@@ -91,12 +101,12 @@ func (a api) readPage(ctx context.Context, k kind, send func(context.Context) er
 func (a api) write(ctx context.Context, k kind, send func(context.Context) error) error {
 	defer waits(ctx)()
 	began := time.Now()
-	err := a.writeWithin(ctx, k, func(ctx context.Context) error { return outlast(ctx, parting, send) })
+	err := a.writeWithin(ctx, k, func(ctx context.Context, limit time.Duration) error { return outlast(ctx, limit, parting, send) })
 	a.health.write(ctx, err, began)
 	return err
 }
 
-func (a api) writeWithin(ctx context.Context, k kind, send func(context.Context) error) error {
+func (a api) writeWithin(ctx context.Context, k kind, send func(context.Context, time.Duration) error) error {
 	t := tenureOf(ctx)
 	if t == nil {
 		return a.timed(ctx, k, delivery.SlowTimeout, send)
@@ -127,41 +137,37 @@ const parting = 2 * time.Second
 // lead.
 var errParted = errors.New("engine: a write was cancelled before its answer, because the engine stops")
 
-// outlast sends a request that may continue for d after the engine was told to stop, but not past its deadline. A
-// cancelled write may still take effect, beside the next leader, so its answer is worth waiting for, unless somebody
-// else may already write.
-func outlast(ctx context.Context, d time.Duration, send func(context.Context) error) error {
+// outlast sends a request that may take up to limit, but only d once the engine was told to stop. A cancelled write may
+// still take effect, beside the next leader, so its answer is worth waiting for, unless somebody else may already write.
+func outlast(ctx context.Context, limit, d time.Duration, send func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return errors.Join(errParted, err)
 	}
-	limit := delivery.SlowTimeout
 	if deadline, ok := ctx.Deadline(); ok {
-		limit = time.Until(deadline)
+		limit = min(limit, time.Until(deadline))
 	}
-	within, done := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	defer done()
-	own, end := context.WithCancelCause(within)
-	defer end(nil)
+	own, end := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer end()
+	var parted atomic.Bool
 	defer context.AfterFunc(ctx, func() {
 		t := tenureOf(ctx)
 		if others := t != nil && !t.holds(time.Now()); others || sleep(own, d) {
-			end(errParted)
+			parted.Store(own.Err() == nil)
+			end()
 		}
 	})()
 	err := send(own)
-	if err != nil && errors.Is(context.Cause(own), errParted) {
+	if err != nil && parted.Load() {
 		return errors.Join(errParted, err)
 	}
 	return err
 }
 
-// timed sends a request with a deadline.
-func (a api) timed(ctx context.Context, k kind, first time.Duration, send func(context.Context) error) error {
+// timed sends a request that may take as long as such requests have needed, and learns from it. send gets the limit.
+func (a api) timed(ctx context.Context, k kind, first time.Duration, send func(context.Context, time.Duration) error) error {
 	began := time.Now()
 	limit := a.patience.limit(k, first, began)
-	limited, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	err := send(limited)
+	err := send(ctx, limit)
 	now := time.Now()
 	took := now.Sub(began)
 	if err == nil && limit > first && took < first {

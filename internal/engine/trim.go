@@ -42,13 +42,46 @@ func keptMeta() mask {
 	}
 }
 
-// wasChanged reports whether an encoded pod was changed in place, or looks like it.
-func wasChanged(pod []byte) bool { return bytes.Contains(pod, []byte(view.ChangedAnnotation)) }
+// wasChanged reports whether an encoded pod was changed in place, or looks like it, by its annotations.
+func wasChanged(pod []byte) (changed bool) {
+	eachField(pod, func(number protowire.Number, value []byte) bool {
+		if number != 1 {
+			return true
+		}
+		metadata, _ := protowire.ConsumeBytes(value)
+		eachField(metadata, func(number protowire.Number, value []byte) bool {
+			changed = number == 12 && bytes.Contains(value, []byte(view.ChangedAnnotation))
+			return !changed
+		})
+		return false
+	})
+	return changed
+}
+
+// eachField calls see with each field of an encoded message, as it stands behind its tag, until see returns false. It
+// reports whether the message could be read so far.
+func eachField(message []byte, see func(number protowire.Number, value []byte) bool) bool {
+	for len(message) > 0 {
+		number, kind, tag := protowire.ConsumeTag(message)
+		if tag < 0 {
+			return false
+		}
+		size := protowire.ConsumeFieldValue(number, kind, message[tag:])
+		if size < 0 {
+			return false
+		}
+		if !see(number, message[tag:tag+size]) {
+			return true
+		}
+		message = message[tag+size:]
+	}
+	return true
+}
 
 // told selects the relevant annotations: by one of them a watch says that its list is complete; the other is on pods
 // that were changed in place.
 func told(value []byte) bool {
-	return bytes.Contains(value, []byte(metav1.InitialEventsAnnotationKey)) || wasChanged(value)
+	return bytes.Contains(value, []byte(metav1.InitialEventsAnnotationKey)) || bytes.Contains(value, []byte(view.ChangedAnnotation))
 }
 
 // keptCondition is type, status and lastTransitionTime, of pods and nodes alike;
@@ -85,28 +118,15 @@ func keptEnd() field { return field{part: mask{1: {}, 3: {}}} }
 
 // startsBadly reports whether an encoded container status, with its tag, shows a restart, or a wait or an end for a
 // reason that not every container goes through: there is nothing to read in the others.
-func startsBadly(whole []byte) bool {
+func startsBadly(whole []byte) (bad bool) {
 	_, _, tag := protowire.ConsumeTag(whole)
 	status, _ := protowire.ConsumeBytes(whole[max(tag, 0):])
-	for len(status) > 0 {
-		number, kind, n := protowire.ConsumeTag(status)
-		if n < 0 {
-			return true // the decoder says what is wrong
-		}
-		size := protowire.ConsumeFieldValue(number, kind, status[n:])
-		if size < 0 {
-			return true
-		}
-		value := status[n : n+size]
-		status = status[n+size:]
-		switch restarts, _ := protowire.ConsumeVarint(value); {
-		case number == 5 && restarts > 0:
-			return true
-		case number == 2 && isTold(value):
-			return true
-		}
-	}
-	return false
+	read := eachField(status, func(number protowire.Number, value []byte) bool {
+		restarts, _ := protowire.ConsumeVarint(value)
+		bad = number == 5 && restarts > 0 || number == 2 && isTold(value)
+		return !bad
+	})
+	return bad || !read // the decoder says what is wrong
 }
 
 // isTold reports whether an encoded state, with its length, has a reason: 1 means that the container waits, 3 that it
