@@ -20,6 +20,8 @@ import (
 func (e *engine) dispatch(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
+	d := deciders{next: make(chan types.NamespacedName), idle: make(chan struct{}, idleDeciders)}
+	defer close(d.next)
 	for {
 		key, stop := e.queue.Get()
 		if stop {
@@ -31,7 +33,34 @@ func (e *engine) dispatch(ctx context.Context) {
 			continue
 		}
 		e.seats.take()
-		all.Go(func() { e.decideOn(ctx, key) })
+		select {
+		case d.next <- key:
+		default:
+			all.Go(func() { d.work(key, func(key types.NamespacedName) { e.decideOn(ctx, key) }) })
+		}
+	}
+}
+
+// idleDeciders is how many goroutines wait for another decision.
+const idleDeciders = 4
+
+// deciders are goroutines that decide again and again: a new one would have to grow its stack for each decision.
+type deciders struct {
+	next chan types.NamespacedName // closed when there is nothing more to decide on
+	idle chan struct{}             // has one for each goroutine that waits
+}
+
+// work decides on key, and then on what is next, unless enough others wait for that.
+func (d deciders) work(key types.NamespacedName, decide func(types.NamespacedName)) {
+	for ok := true; ok; {
+		decide(key)
+		select {
+		case d.idle <- struct{}{}:
+		default:
+			return
+		}
+		key, ok = <-d.next
+		<-d.idle
 	}
 }
 
