@@ -116,9 +116,7 @@ type applier struct {
 	// altering has the deletes and changes under way, by the UID of their pod, which may get another owner
 	// meanwhile.
 	altering map[string]*write
-	tenants  map[string]*tenant
-	turn     []*tenant // those with something pending; the first is next
-	turns    int       // how many turns were taken
+	roster
 	all      window
 	slow     int       // writes that have taken longer than slowAfter
 	proven   int       // lanes
@@ -132,7 +130,7 @@ type applier struct {
 
 func newApplier(createQPS float64, do func(context.Context, *write) result, noted, ended func(*write)) *applier {
 	a := &applier{do: do, noted: noted, ended: ended, lanes: map[identity]*lane{}, altering: map[string]*write{},
-		tenants: map[string]*tenant{}, all: newWindow()}
+		roster: roster{tenants: map[string]*tenant{}}, all: newWindow()}
 	if createQPS > 0 {
 		a.pace = time.Duration(float64(time.Second) / createQPS)
 	}
@@ -318,17 +316,15 @@ func (a *applier) pump() {
 	a.fill(a.spawn)
 }
 
+// spawn carries out a write, and then, one after the other, those that have begun because the one before has ended. A new
+// goroutine would have to grow its stack for each of them, which costs more than what the engine decides about it.
 func (a *applier) spawn(w *write) {
 	ctx := a.ctx
-	a.running.Go(func() { a.work(ctx, w) })
-}
-
-// work carries out a write, and then, one after the other, those that have begun because the one before has ended. A new
-// goroutine would have to grow its stack for each of them, which costs more than what the engine decides about it.
-func (a *applier) work(ctx context.Context, w *write) {
-	for w != nil {
-		w = a.end(w, a.do(ctx, w))
-	}
+	a.running.Go(func() {
+		for w != nil {
+			w = a.end(w, a.do(ctx, w))
+		}
+	})
 }
 
 // fill begins as many writes as the windows allow, and gives each to carry.

@@ -19,38 +19,45 @@ type tenant struct {
 	faredAt time.Time
 }
 
+// roster is the namespaces, and whose turn it is.
+type roster struct {
+	tenants map[string]*tenant
+	turn    []*tenant // those with something pending; the first is next
+	turns   int       // how many turns were taken
+}
+
 func (t *tenant) fares(f fare, now time.Time) { t.fared, t.faredAt = f, now }
 
 // tenant returns the tenant of the namespace, which it creates if needed. It also forgets tenants
 // that have had nothing to do for a while.
-func (a *applier) tenant(name string) *tenant {
-	if t := a.tenants[name]; t != nil {
+func (r *roster) tenant(name string) *tenant {
+	if t := r.tenants[name]; t != nil {
 		return t
 	}
 	now := time.Now()
-	maps.DeleteFunc(a.tenants, func(_ string, t *tenant) bool { return t.known == 0 && now.Sub(t.faredAt) > fareLast })
+	maps.DeleteFunc(r.tenants, func(_ string, t *tenant) bool { return t.known == 0 && now.Sub(t.faredAt) > fareLast })
 	t := &tenant{name: name}
-	a.tenants[name] = t
+	r.tenants[name] = t
 	return t
 }
 
 // queues puts the lane into the turn of its tenant, and that into the turn of all.
-func (a *applier) queues(l *lane) {
+func (r *roster) queues(l *lane) {
 	t := l.tenant
 	if !slices.Contains(t.lanes, l) {
 		t.lanes = append(t.lanes, l)
 	}
-	if !slices.Contains(a.turn, t) {
-		a.turn = append(a.turn, t)
+	if !slices.Contains(r.turn, t) {
+		r.turn = append(r.turn, t)
 	}
 }
 
 // leaves takes the lane out of the turn.
-func (a *applier) leaves(l *lane) {
+func (r *roster) leaves(l *lane) {
 	t := l.tenant
 	t.lanes = slices.DeleteFunc(t.lanes, func(o *lane) bool { return o == l })
 	if len(t.lanes) == 0 {
-		a.turn = slices.DeleteFunc(a.turn, func(o *tenant) bool { return o == t })
+		r.turn = slices.DeleteFunc(r.turn, func(o *tenant) bool { return o == t })
 	}
 }
 
@@ -87,9 +94,9 @@ func (a *applier) next(now time.Time) (w *write, due time.Time) {
 }
 
 // last puts the tenant behind the others.
-func (a *applier) last(t *tenant) {
-	if i := slices.Index(a.turn, t); i >= 0 {
-		a.turn = append(slices.Delete(a.turn, i, i+1), t)
+func (r *roster) last(t *tenant) {
+	if i := slices.Index(r.turn, t); i >= 0 {
+		r.turn = append(slices.Delete(r.turn, i, i+1), t)
 	}
 }
 
