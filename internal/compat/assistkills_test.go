@@ -20,7 +20,7 @@ func TestAssistKills(t *testing.T) {
 		k.most, k.joins = 200, 6
 	}
 	k.p = newFaultProxy(t, d.config, uint64(time.Now().UnixNano()), func(string) {})
-	k.start()
+	k.start(0) // nobody would succeed it before it has looked at the release
 	t.Cleanup(func() {
 		k.engine.gate.quench()
 		k.engine.kill()
@@ -28,6 +28,7 @@ func TestAssistKills(t *testing.T) {
 	})
 	d.stands(0, "Idle", "")
 	d.watchDown()
+	k.engine.gate.light(writesUntilKill)
 	for release := 1; k.kills < k.most; release++ {
 		k.release(release)
 	}
@@ -51,12 +52,12 @@ type assistKills struct {
 // writesUntilKill is how many writes an engine has at most before it is killed. A release needs about thirty.
 const writesUntilKill = 6
 
-// start starts an engine that is killed at a write, unless there were enough kills.
-func (k *assistKills) start() {
+// start starts an engine that is killed at one of its first writes; zero: it lives.
+func (k *assistKills) start(writes int) {
 	k.t.Helper()
 	g := k.p.open(assists)
-	if k.kills < k.most {
-		g.light(writesUntilKill)
+	if writes > 0 {
+		g.light(writes)
 	}
 	k.engine = spawn(k.t, controller{name: assists}, g, k.dir)
 }
@@ -75,8 +76,11 @@ func (k *assistKills) succeed() {
 		k.t.Fatalf("%s ended by itself:\n%s", k.engine.name, k.engine.said())
 	}
 	k.engine.gate.drain()
-	k.kills++
-	k.start()
+	if k.kills++; k.kills < k.most {
+		k.start(writesUntilKill)
+	} else {
+		k.start(0)
+	}
 }
 
 // release takes a release through. In the middle of every other one a node joins.
