@@ -3,11 +3,10 @@ package view
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
-
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"math/bits"
 
 	"everynode/internal/plan"
 )
@@ -50,25 +49,33 @@ const (
 // node are encoded a second time, after what is common: if a field comes twice, readers
 // of protobuf take the last.
 func (m *Mold) Pod(name, node string) []byte {
-	meta := appendField(slices.Clip(m.meta), metaName, name)
-	spec := appendField(slices.Clip(m.spec), specNodeName, node)
-	pod := make([]byte, 0, len(meta)+len(spec)+2*maxFieldHead)
-	pod = appendField(appendField(pod, podMeta, meta), podSpec, spec)
-	out := make([]byte, 0, len(pod)+len(m.kind)+len(protobufMagic)+2*maxFieldHead)
+	meta, spec := len(m.meta)+fieldSize(len(name)), len(m.spec)+fieldSize(len(node))
+	pod := fieldSize(meta) + fieldSize(spec)
+	out := make([]byte, 0, len(protobufMagic)+fieldSize(len(m.kind))+fieldSize(pod))
 	out = appendField(append(out, protobufMagic...), unknownType, m.kind)
-	return appendField(out, unknownObject, pod)
+	out = appendHead(out, unknownObject, pod)
+	out = appendField(append(appendHead(out, podMeta, meta), m.meta...), metaName, name)
+	return appendField(append(appendHead(out, podSpec, spec), m.spec...), specNodeName, node)
 }
 
 const (
 	// protobufMagic is the prefix of Kubernetes' protobuf encoding.
 	protobufMagic = "k8s\x00"
-	// maxFieldHead is the longest head of a field whose number is below 16.
-	maxFieldHead = 1 + binary.MaxVarintLen64
-	lengthPrefix = 2 // the wire type of bytes and messages
+	lengthPrefix  = 2 // the wire type of bytes and messages
 )
 
 // appendField appends a field of bytes, whose number is below 16.
 func appendField[T string | []byte](to []byte, number byte, value T) []byte {
-	to = append(to, number<<3|lengthPrefix)
-	return append(binary.AppendUvarint(to, uint64(len(value))), value...)
+	return append(appendHead(to, number, len(value)), value...)
+}
+
+// appendHead appends what stands before the content of such a field, which is that long.
+func appendHead(to []byte, number byte, content int) []byte {
+	return binary.AppendUvarint(append(to, number<<3|lengthPrefix), uint64(content))
+}
+
+// fieldSize returns how long such a field is, with its head.
+func fieldSize(content int) int {
+	length := (bits.Len(uint(content)|1) + 6) / 7 // of a varint
+	return 1 + length + content
 }
