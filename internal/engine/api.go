@@ -32,7 +32,8 @@ type api struct {
 	apps   typedappsv1.AppsV1Interface
 	whole  typedcorev1.CoreV1Interface
 	// core is for pods and nodes; it decodes only what the engine needs.
-	core typedcorev1.CoreV1Interface
+	core    typedcorev1.CoreV1Interface
+	answers podAnswers
 	// follow is the same over a separate connection, for watches.
 	follow typedcorev1.CoreV1Interface
 	// metadata reads only metadata.
@@ -84,7 +85,7 @@ func newAPI(base *rest.Config) (api, error) {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
 	return api{objects: objects, client: client, apps: typedappsv1.New(once{client.AppsV1().RESTClient()}),
-		whole: typedcorev1.New(once{client.CoreV1().RESTClient()}), core: typedcorev1.New(once{core}), follow: typedcorev1.New(follow), metadata: about, patience: newPatience(), health: &health{}}, nil
+		whole: typedcorev1.New(once{client.CoreV1().RESTClient()}), core: typedcorev1.New(once{core}), answers: newPodAnswers(c.NegotiatedSerializer), follow: typedcorev1.New(follow), metadata: about, patience: newPatience(), health: &health{}}, nil
 }
 
 // onItsOwn gives a client its own connections: client-go never shares the connections of a configuration with a custom
@@ -239,12 +240,16 @@ func each[T any](items []T, take func(*T) error) error {
 }
 
 // createPod makes a pod: a *corev1.Pod, or one as view.Mold encodes it.
-func (a api) createPod(ctx context.Context, namespace string, pod any) (*corev1.Pod, error) {
-	made := &corev1.Pod{}
-	err := a.write(ctx, kind{"create pods", namespace}, func(ctx context.Context) error {
-		return a.core.RESTClient().Post().Namespace(namespace).Resource("pods").
+func (a api) createPod(ctx context.Context, namespace string, pod any) (made *corev1.Pod, err error) {
+	err = a.write(ctx, kind{"create pods", namespace}, func(ctx context.Context) error {
+		body, err := a.core.RESTClient().Post().Namespace(namespace).Resource("pods").
 			SetHeader("Content-Type", runtime.ContentTypeProtobuf).
-			Body(pod).Do(ctx).Into(made)
+			Body(pod).Stream(ctx)
+		if err != nil {
+			return err
+		}
+		made, err = a.answers.read(body)
+		return err
 	})
 	return made, err
 }

@@ -29,7 +29,7 @@ func (ix *index) acknowledge(pod *corev1.Pod, w *write) {
 }
 
 func (ix *index) lay(pod *corev1.Pod, at plan.Moment) {
-	e, err := compactPod(pod)
+	e, err := ix.families.compact(pod)
 	if err != nil {
 		return // the mirror refuses such a server before any write
 	}
@@ -48,12 +48,12 @@ func (ix *index) put(e *podEntry, at plan.Moment) {
 // found is assume for a live read that began at asked. If the pod was buried before then, and the
 // watch has not shown it to be gone, it was buried by mistake.
 func (ix *index) found(pod *corev1.Pod, asked time.Time) {
-	e, err := compactPod(pod)
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	e, err := ix.families.compact(pod)
 	if err != nil {
 		return
 	}
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
 	b, buried := ix.buried[e.UID]
 	switch {
 	case buried && b.at.Before(asked):

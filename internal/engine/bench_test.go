@@ -44,7 +44,7 @@ func benchIndex(b *testing.B) (*index, *int) {
 			b.Fatal(err)
 		}
 		ix.upsertNode(n)
-		p, err := compactPodObject(benchPod(i))
+		p, err := compactPod(benchPod(i))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -115,12 +115,12 @@ func BenchmarkIrrelevantLabel(b *testing.B) {
 // BenchmarkPodEvent measures what it costs to put a pod event into the index, before anything is decided.
 func BenchmarkPodEvent(b *testing.B) {
 	ix, _ := benchIndex(b)
-	pod, version := benchPod(7), 1
+	pod, version, watched := benchPod(7), 1, newFamilies()
 	b.ReportAllocs()
 	for b.Loop() {
 		version++
 		pod.ResourceVersion = strconv.Itoa(version)
-		p, err := compactPodObject(pod)
+		p, err := watched.compact(pod)
 		if err != nil {
 			b.Fatal(err)
 		}

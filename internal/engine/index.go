@@ -32,6 +32,7 @@ type index struct {
 	// assists is Config.Assist: another controller makes the revisions.
 	assists bool
 
+	families  *families                       // of the pods that own writes and reads return
 	pods      map[string]*podEntry            // by UID
 	owned     map[string]*owned               // by DaemonSet UID
 	orphans   map[string]map[string]*podEntry // namespace, pod UID
@@ -92,6 +93,7 @@ func newIndex() *index {
 		binding:   view.Binding{Plain: map[string]bool{}},
 		asked:     map[string]int{},
 		nodes:     map[string]*nodeEntry{},
+		families:  newFamilies(),
 		pods:      map[string]*podEntry{},
 		owned:     map[string]*owned{},
 		orphans:   map[string]map[string]*podEntry{},

@@ -6,7 +6,6 @@ import (
 	"unique"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	extensionsv1beta1 "k8s.io/api/extensions/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -66,33 +65,6 @@ func (l labelSet) set() labels.Set {
 	return out
 }
 
-// compactPod keeps of a pod what the engine needs. Nothing of the object stays
-// referenced, and names that repeat are shared.
-func compactPod(p *corev1.Pod) (*podEntry, error) {
-	version, err := versionOf(p)
-	if err != nil {
-		return nil, err
-	}
-	e := &podEntry{version: version, namespace: unique.Make(p.Namespace).Value()}
-	if ref := metav1.GetControllerOfNoCopy(p); ref != nil {
-		e.owner = string(ref.UID)
-		e.other = !isDaemonSet(ref)
-	}
-	if e.other {
-		e.UID = string(p.UID)
-		return e, nil
-	}
-	e.Pod = view.Pod(p)
-	e.Node, e.Hash = unique.Make(e.Node).Value(), unique.Make(e.Hash).Value()
-	e.owner = unique.Make(e.owner).Value()
-	e.labels = internLabels(p.Labels)
-	if trouble := view.Trouble(p); trouble != "" {
-		e.trouble = &trouble
-	}
-	e.scheduled, e.foreign = view.ForScheduler(p), looksForeign(p.Labels)
-	return e, nil
-}
-
 // isDaemonSet reports whether the owner is one of Kubernetes' DaemonSets. They have been in two
 // groups, and an old object may still name the first. Another group may also define a kind of that
 // name.
@@ -126,6 +98,7 @@ func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 		}
 		return
 	}
+	e.Node = nodeOf(e, old, ix.nodes)
 	e.follow(old, at, time.Now())
 	if old != nil {
 		ix.unlinkPod(old)
@@ -139,6 +112,18 @@ func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 			ix.mark(ix.owned[old.owner], old.Node)
 		}
 	}
+}
+
+// nodeOf returns the name of the pod's node as the string that others use, given the pod as it was known before (nil:
+// not at all) and the nodes.
+func nodeOf(e, old *podEntry, nodes map[string]*nodeEntry) string {
+	if old != nil && old.Node == e.Node {
+		return old.Node
+	}
+	if n := nodes[e.Node]; n != nil {
+		return n.Name
+	}
+	return unique.Make(e.Node).Value()
 }
 
 // removePod takes a watched deletion. If the watch is narrow, the pod may instead have got a label.

@@ -104,7 +104,7 @@ func fleetPod(b *testing.B, node, set, version int) *podEntry {
 		status = corev1.ConditionTrue
 	}
 	controller := true
-	p, err := compactPodObject(&corev1.Pod{
+	p, err := compactPod(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("%s-%010d", name, node), ResourceVersion: strconv.Itoa(version),
 			UID:               types.UID(fmt.Sprintf("%08d-0000-4000-8000-%012d", set, node)),
 			CreationTimestamp: metav1.NewTime(time.Unix(1000, 0)),

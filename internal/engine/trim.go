@@ -21,7 +21,15 @@ import (
 
 // mask says what to keep of a message, by field number. A field without an
 // entry is left out.
-type mask map[protowire.Number]field
+type mask []*field
+
+// of returns how to keep the field of that number; nil: it is left out.
+func (f mask) of(number protowire.Number) *field {
+	if int(number) >= len(f) {
+		return nil
+	}
+	return f[number]
+}
 
 // field is how to keep a field: as it is, or only a part of the message in it.
 type field struct {
@@ -101,20 +109,20 @@ func keptPod() mask {
 // keptChangedPod is keptPod for pods that were changed in place: the progress of the change is in the statuses of all
 // containers, and in the generation of the pod that they refer to.
 func keptChangedPod() mask {
-	kept, container := keptPod(), field{part: mask{1: {}, 2: {}, 3: {part: mask{3: keptEnd()}}, 4: {}, 5: {}, 7: {}, 9: {}, 8: {}}} // name, state, lastState, ready, restartCount, imageID, started, containerID
-	kept[3] = field{part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}, 8: container, 10: container, 17: {}}}
+	kept, container := keptPod(), &field{part: mask{1: {}, 2: {}, 3: {part: mask{3: keptEnd()}}, 4: {}, 5: {}, 7: {}, 9: {}, 8: {}}} // name, state, lastState, ready, restartCount, imageID, started, containerID
+	kept[3] = &field{part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}, 8: container, 10: container, 17: {}}}
 	return kept
 }
 
 // keptContainer keeps which container it is, why it waits or has ended, how it ended before, whether it is ready, and
 // how often it has restarted.
-func keptContainer() field {
+func keptContainer() *field {
 	state := mask{1: {part: mask{1: {}}}, 3: keptEnd()}
-	return field{part: mask{1: {}, 2: {part: state}, 3: {part: mask{3: keptEnd()}}, 4: {}, 5: {}}, when: startsBadly}
+	return &field{part: mask{1: {}, 2: {part: state}, 3: {part: mask{3: keptEnd()}}, 4: {}, 5: {}}, when: startsBadly}
 }
 
 // keptEnd keeps exit code and reason.
-func keptEnd() field { return field{part: mask{1: {}, 3: {}}} }
+func keptEnd() *field { return &field{part: mask{1: {}, 3: {}}} }
 
 // startsBadly reports whether an encoded container status, with its tag, shows a restart, or a wait or an end for a
 // reason that not every container goes through: there is nothing to read in the others.
@@ -163,9 +171,9 @@ func (f mask) trim(out, message []byte) ([]byte, error) {
 		}
 		whole := message[:tag+size]
 		message = message[tag+size:]
-		keep, ok := f[number]
+		keep := f.of(number)
 		switch {
-		case !ok || keep.when != nil && !keep.when(whole):
+		case keep == nil || keep.when != nil && !keep.when(whole):
 		case keep.part == nil || kind != protowire.BytesType:
 			out = append(out, whole...)
 		default:
@@ -198,15 +206,15 @@ func (f mask) trimInto(out, message []byte) ([]byte, error) {
 // read. It decodes everything else completely.
 type trimmer struct {
 	runtime.Serializer
-	kinds map[string]field
+	kinds map[string]*field
 	room  *sync.Pool
 }
 
 func newTrimmer(inner runtime.Serializer) trimmer {
-	pod := field{part: keptPod(), rich: keptChangedPod(), are: wasChanged}
-	node, about := field{part: keptNode()}, field{part: mask{1: {part: keptMeta()}}}
-	list := func(item field) field { return field{part: mask{1: {}, 2: item}} }
-	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]field{
+	pod := &field{part: keptPod(), rich: keptChangedPod(), are: wasChanged}
+	node, about := &field{part: keptNode()}, &field{part: mask{1: {part: keptMeta()}}}
+	list := func(item *field) *field { return &field{part: mask{1: {}, 2: item}} }
+	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]*field{
 		"Pod": pod, "Node": node, "PodList": list(pod), "NodeList": list(node),
 		"PartialObjectMetadataList": list(about),
 	}}
@@ -278,22 +286,3 @@ func typeOf(about []byte) string {
 	}
 	return kind
 }
-
-// trimming is a NegotiatedSerializer whose protobuf decoder is a trimmer.
-type trimming struct {
-	runtime.NegotiatedSerializer
-	infos []runtime.SerializerInfo
-}
-
-func newTrimming(inner runtime.NegotiatedSerializer) trimming {
-	t := trimming{inner, slices.Clone(inner.SupportedMediaTypes())}
-	for i := range t.infos {
-		if t.infos[i].MediaType == runtime.ContentTypeProtobuf {
-			t.infos[i].Serializer = newTrimmer(t.infos[i].Serializer)
-		}
-	}
-	return t
-}
-
-// SupportedMediaTypes implements runtime.NegotiatedSerializer. Every request calls it.
-func (t trimming) SupportedMediaTypes() []runtime.SerializerInfo { return t.infos }

@@ -25,7 +25,7 @@ func (ix *index) watch(ctx context.Context, all *sync.WaitGroup, from api) map[s
 	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
 	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
 	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: ix.removeNode, replace: ix.replaceNodes, reached: ix.reachedNodes}
-	pods := &mirror[*podEntry]{compact: compactPodObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods,
+	pods := &mirror[*podEntry]{compact: newFamilies().compactObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods,
 		synced: make(chan struct{})}
 	known := follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets)
 	feed := &podFeed{index: ix, from: from, to: pods}
@@ -124,14 +124,6 @@ func compactNode(obj any) (nodeEntry, error) {
 	}
 	version, err := versionOf(n)
 	return nodeEntry{view.Node(n), version}, err
-}
-
-func compactPodObject(obj any) (*podEntry, error) {
-	p, ok := obj.(*corev1.Pod)
-	if !ok {
-		return nil, unexpected(obj)
-	}
-	return compactPod(p)
 }
 
 func unexpected(obj any) error { return fmt.Errorf("the watch gave an unexpected %T", obj) }
