@@ -32,10 +32,11 @@ type api struct {
 	apps   typedappsv1.AppsV1Interface
 	whole  typedcorev1.CoreV1Interface
 	// core is for pods and nodes; it decodes only what the engine needs.
-	core    typedcorev1.CoreV1Interface
-	answers podAnswers
+	core typedcorev1.CoreV1Interface
 	// follow is the same over a separate connection, for watches.
 	follow typedcorev1.CoreV1Interface
+	// answers reads what creates of pods are answered with.
+	answers podAnswers
 	// metadata reads only metadata.
 	metadata metadataReader
 	// objects is for policies and for the objects that keep releases.

@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"fmt"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
+
+	"everynode/internal/view"
 )
 
 // What is remembered of other pods changes nothing about a pod.
@@ -15,7 +19,8 @@ func TestFamilies(t *testing.T) {
 		p := benchPod(1)
 		text := rapid.SampledFrom([]string{"a", "b", "c"})
 		p.Namespace, p.OwnerReferences[0].UID = text.Draw(t, "namespace"), types.UID(text.Draw(t, "owner"))
-		p.Labels = rapid.MapOfN(text, text, 0, 3).Draw(t, "labels")
+		key := rapid.SampledFrom([]string{"a", "b", appsv1.DefaultDaemonSetUniqueLabelKey})
+		p.Labels = rapid.MapOfN(key, text, 0, 3).Draw(t, "labels")
 		if rapid.Bool().Draw(t, "orphan") {
 			p.OwnerReferences = nil
 		}
@@ -24,7 +29,7 @@ func TestFamilies(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := watched.compact(p)
-		if err != nil || *got != *alone {
+		if err != nil || *got != *alone || got.Hash != view.Pod(p).Hash {
 			t.Fatalf("%+v is remembered as %+v, %v", alone, got, err)
 		}
 		p.Labels["changed"] = "later" // by whoever else has the object
@@ -35,16 +40,17 @@ func TestFamilies(t *testing.T) {
 func TestFamiliesOfOnePlace(t *testing.T) {
 	watched := newFamilies()
 	for i := range 10 * len(watched.known) {
-		p := benchPod(i)
-		p.Labels["n"] = p.Name
+		p, owner := benchPod(i), fmt.Sprint("owner-", i/2)
+		if i%2 == 0 {
+			p.Labels["n"] = p.Name
+		}
 		for range 2 {
-			e, err := watched.compact(p)
-			if err != nil || e.labels != internLabels(p.Labels) {
-				t.Fatalf("pod %d has the labels %q, %v", i, e.labels.Value(), err)
+			if of := watched.of(p, owner); of.owner != owner || of.labels != internLabels(p.Labels) {
+				t.Fatalf("pod %d of %s has the owner %s and the labels %q", i, owner, of.owner, of.labels.Value())
 			}
 		}
 	}
-	if nothing := (&corev1.Pod{}); watched.of(nothing, "", "").labels != internLabels(nil) {
+	if watched.of(&corev1.Pod{}, "").labels != internLabels(nil) {
 		t.Error("a pod without labels has some")
 	}
 }

@@ -32,7 +32,7 @@ type index struct {
 	// assists is Config.Assist: another controller makes the revisions.
 	assists bool
 
-	families  *families                       // of the pods that own writes and reads return
+	families  *families                       // of the pods that own writes and reads return; needs mu for writing
 	pods      map[string]*podEntry            // by UID
 	owned     map[string]*owned               // by DaemonSet UID
 	orphans   map[string]map[string]*podEntry // namespace, pod UID

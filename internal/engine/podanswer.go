@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 )
@@ -23,6 +24,7 @@ type podAnswers struct {
 // newPodAnswers takes the serializers of the client that gets the answers.
 func newPodAnswers(of runtime.NegotiatedSerializer) podAnswers {
 	a := podAnswers{room: &sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 8<<10)) }}, other: scheme.Codecs.UniversalDeserializer()}
+	a.protobuf = a.other
 	if info, is := runtime.SerializerInfoForMediaType(of.SupportedMediaTypes(), runtime.ContentTypeProtobuf); is {
 		a.protobuf = info.Serializer
 	}
@@ -39,16 +41,20 @@ func (a podAnswers) read(body io.ReadCloser) (*corev1.Pod, error) {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
 	decoder := a.other
-	if bytes.HasPrefix(room.Bytes(), []byte(magic)) && a.protobuf != nil {
+	if bytes.HasPrefix(room.Bytes(), []byte(magic)) {
 		decoder = a.protobuf
 	}
 	got, _, err := decoder.Decode(room.Bytes(), nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("decoding the answer: %w", err)
 	}
-	pod, is := got.(*corev1.Pod)
-	if !is {
+	switch got := got.(type) {
+	case *corev1.Pod:
+		return got, nil
+	case *metav1.Status:
+		// Whether there is a pod now is open, whatever the code in it says: the answer itself was a success.
+		return nil, fmt.Errorf("the server answered without a pod: %s %s: %s", got.Status, got.Reason, got.Message)
+	default:
 		return nil, fmt.Errorf("the server answered with %T instead of a pod", got)
 	}
-	return pod, nil
 }

@@ -20,7 +20,7 @@ import (
 func TestPodAnswers(t *testing.T) {
 	answers := newPodAnswers(newTrimming(scheme.Codecs.WithoutConversion()))
 	pod := fullPod("a")
-	pod.ManagedFields = nil // these are not JSON
+	pod.ManagedFields = nil // those of fullPod are not valid JSON
 	pod.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
 	inJSON, err := json.Marshal(pod)
 	if err != nil {
@@ -45,7 +45,10 @@ func TestPodAnswers(t *testing.T) {
 		"of something else": {bytes.NewReader(encoded(t, &corev1.ConfigMap{})), "*v1.ConfigMap instead of a pod"},
 		"that breaks off":   {io.MultiReader(bytes.NewReader(inJSON[:100]), iotest.ErrReader(lost)), "reading the answer: connection reset"},
 		"cut short":         {bytes.NewReader(encoded(t, pod)[:100]), "decoding the answer"},
-		"of a proxy":        {strings.NewReader("<html>"), "decoding the answer"},
+		"with a status": {bytes.NewReader(encoded(t, &metav1.Status{Status: "Failure", Reason: "Timeout", Message: "try later", Code: 504})),
+			"without a pod: Failure Timeout: try later"},
+		"that is empty": {strings.NewReader(""), "decoding the answer"},
+		"of a proxy":    {strings.NewReader("<html>"), "decoding the answer"},
 	} {
 		if got, err := answers.read(io.NopCloser(c.body)); got != nil || err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("an answer %s: %v, %v; want %q", name, got, err, c.want)

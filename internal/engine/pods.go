@@ -98,7 +98,7 @@ func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 		}
 		return
 	}
-	e.Node = nodeOf(e, old, ix.nodes)
+	e.Node = nodeOf(e, ix.nodes)
 	e.follow(old, at, time.Now())
 	if old != nil {
 		ix.unlinkPod(old)
@@ -114,12 +114,8 @@ func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 	}
 }
 
-// nodeOf returns the name of the pod's node as the string that others use, given the pod as it was known before (nil:
-// not at all) and the nodes.
-func nodeOf(e, old *podEntry, nodes map[string]*nodeEntry) string {
-	if old != nil && old.Node == e.Node {
-		return old.Node
-	}
+// nodeOf returns the name of the pod's node as a string that is in memory anyway.
+func nodeOf(e *podEntry, nodes map[string]*nodeEntry) string {
 	if n := nodes[e.Node]; n != nil {
 		return n.Name
 	}

@@ -206,16 +206,17 @@ func (f mask) trimInto(out, message []byte) ([]byte, error) {
 // read. It decodes everything else completely.
 type trimmer struct {
 	runtime.Serializer
-	kinds map[string]*field
+	kinds map[string]mask // of the envelope
 	room  *sync.Pool
 }
 
 func newTrimmer(inner runtime.Serializer) trimmer {
 	pod := &field{part: keptPod(), rich: keptChangedPod(), are: wasChanged}
 	node, about := &field{part: keptNode()}, &field{part: mask{1: {part: keptMeta()}}}
-	list := func(item *field) *field { return &field{part: mask{1: {}, 2: item}} }
-	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]*field{
-		"Pod": pod, "Node": node, "PodList": list(pod), "NodeList": list(node),
+	envelope := func(object *field) mask { return mask{1: {}, 2: object, 3: {}, 4: {}} }
+	list := func(item *field) mask { return envelope(&field{part: mask{1: {}, 2: item}}) }
+	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]mask{
+		"Pod": envelope(pod), "Node": envelope(node), "PodList": list(pod), "NodeList": list(node),
 		"PartialObjectMetadataList": list(about),
 	}}
 }
@@ -257,7 +258,7 @@ func (t trimmer) trim(out, data []byte) ([]byte, error) {
 	if !ok {
 		return nil, nil
 	}
-	return mask{1: {}, 2: kept, 3: {}, 4: {}}.trim(append(out, magic...), envelope)
+	return kept.trim(append(out, magic...), envelope)
 }
 
 // typeOf returns the kind in an encoded TypeMeta of the core group or of metadata; empty

@@ -62,14 +62,22 @@ func readEvent(data []byte, into *metav1.WatchEvent) bool {
 
 // content returns the bytes in the last field of that number; nil: there is none, or the message is broken.
 func content(message []byte, number protowire.Number) (found []byte) {
-	read := eachField(message, func(n protowire.Number, value []byte) bool {
-		if n == number {
-			found, _ = protowire.ConsumeBytes(value)
+	for len(message) > 0 {
+		n, kind, tag := protowire.ConsumeTag(message)
+		if tag < 0 {
+			return nil
 		}
-		return true
-	})
-	if !read {
-		return nil
+		size := protowire.ConsumeFieldValue(n, kind, message[tag:])
+		if size < 0 {
+			return nil
+		}
+		if n == number {
+			if kind != protowire.BytesType {
+				return nil
+			}
+			found, _ = protowire.ConsumeBytes(message[tag:])
+		}
+		message = message[tag+size:]
 	}
 	return found
 }

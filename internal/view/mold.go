@@ -3,10 +3,11 @@ package view
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"math/bits"
 
 	"everynode/internal/plan"
 )
@@ -69,13 +70,13 @@ func appendField[T string | []byte](to []byte, number byte, value T) []byte {
 	return append(appendHead(to, number, len(value)), value...)
 }
 
-// appendHead appends what stands before the content of such a field, which is that long.
-func appendHead(to []byte, number byte, content int) []byte {
-	return binary.AppendUvarint(append(to, number<<3|lengthPrefix), uint64(content))
+// appendHead appends the tag and the length of such a field, whose content has that size.
+func appendHead(to []byte, number byte, size int) []byte {
+	return binary.AppendUvarint(append(to, number<<3|lengthPrefix), uint64(size))
 }
 
-// fieldSize returns how long such a field is, with its head.
-func fieldSize(content int) int {
-	length := (bits.Len(uint(content)|1) + 6) / 7 // of a varint
-	return 1 + length + content
+// fieldSize returns the encoded size of such a field, tag and length included, whose content has that size.
+func fieldSize(size int) int {
+	length := (bits.Len(uint(size)|1) + 6) / 7 // of a varint
+	return 1 + length + size
 }

@@ -48,6 +48,15 @@ func TestMold(t *testing.T) {
 	}
 }
 
+// Memory for a pod is neither too small nor too large.
+func TestFieldSize(t *testing.T) {
+	for _, size := range []int{0, 1, 127, 128, 16383, 16384, 1 << 21} {
+		if got, want := fieldSize(size), len(appendField(nil, 1, make([]byte, size))); got != want {
+			t.Errorf("a field of %d bytes takes %d, not %d", size, want, got)
+		}
+	}
+}
+
 // Pods of one mold share nothing that is written to.
 func TestMoldIsNotWrittenTo(t *testing.T) {
 	ds := daemonSet()
