@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/internal/view"
 )
@@ -65,6 +66,47 @@ func TestReleaseGoesOnOnceItIsKept(t *testing.T) {
 		if got := c.with("agent:2"); got <= before || c.rollout().Status.Phase != "Rolling" {
 			t.Errorf("%d pods are of the target, %d were: %s", got, before, c.stands())
 		}
+	})
+}
+
+// The policy is deleted in the second wave: pods that have been made become ready, and nothing else moves, whoever leads (R12).
+// The release goes on from there when the policy is back.
+func TestPolicyDeletedInTheSecondWave(t *testing.T) {
+	const waves = `{"waves": [{"name": "one", "nodes": 1}, {"name": "some", "nodes": 5, "soak": "1h"}, {"name": "all", "nodes": "100%"}]}`
+	released(t, 20, waves, "", func(c *cluster) {
+		c.starts = time.Minute
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			image("agent:2")(ds)
+			three := intstr.FromInt32(3)
+			ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = &three
+		})
+		c.run(90 * time.Second)
+		c.wantRelease("before", "Rolling UnderQuota some 4", map[string]int{"agent:2": 4, "agent:1": 16})
+		if got := c.set().Status.NumberAvailable; got != 17 {
+			t.Errorf("before %d nodes have a pod that is available, want 17", got)
+		}
+		before := c.pods()
+		c.delete(view.PolicyResource, "waves", "")
+		c.run(time.Hour)
+		c.addNode("node-21")
+		c.stop()
+		c.start()
+		c.run(2 * time.Hour)
+		c.wantRelease("without it", "Held PolicyGone some 4", map[string]int{"agent:2": 4, "agent:1": 17})
+		if got := c.set().Status.NumberAvailable; got != 21 {
+			t.Errorf("without it %d nodes have a pod that is available, want 21", got)
+		}
+		for _, old := range before {
+			if now := c.podOn(old.Spec.NodeName); now.UID != old.UID || now.DeletionTimestamp != nil {
+				t.Errorf("without it pod %s on %s has gone", old.Name, old.Spec.NodeName)
+			}
+		}
+		c.addKind(view.PolicyResource, policy(waves))
+		c.run(10 * time.Minute)
+		c.wantRelease("with it", "Soaking NotSoaked some 5", map[string]int{"agent:2": 5, "agent:1": 16})
+		c.run(2 * time.Hour)
+		c.covered(21, "agent:2")
+		c.wantRelease("in the end", "Idle   0", nil)
 	})
 }
 
