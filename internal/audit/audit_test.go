@@ -108,7 +108,7 @@ func TestReasonsAreTold(t *testing.T) {
 	if n := len(slices.Compact(slices.Clone(names))); n != len(names) {
 		t.Errorf("%d names for %d reasons", n, len(names))
 	}
-	if got := (NoPriority + 1).String() + (NoPriority + 1).Sentence() + (NoPriority + 1).Remedy() + (High + 1).String(); got != "Reason(26)Unknown reason 26.Severity(4)" {
+	if got := (NoPriority + 1).String() + (NoPriority + 1).Sentence() + (NoPriority + 1).Remedy() + (High + 1).String(); got != "Reason(27)Unknown reason 27.Severity(4)" {
 		t.Error(got)
 	}
 }

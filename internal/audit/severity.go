@@ -8,7 +8,7 @@ type Severity uint8
 // The severities, from bad to worse. The zero value is none of them.
 const (
 	// Low: a node loses its pod sooner than it has to, or an update proves less than it
-	// could.
+	// could or takes longer than it has to.
 	Low Severity = iota + 1
 	// Medium: many nodes at once, but only after another mistake or on purpose; or the way
 	// forward or back is blocked.

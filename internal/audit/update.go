@@ -24,21 +24,41 @@ func (j *judgement) judgeUpdate() {
 	}
 }
 
-// judgeBudget is about how many nodes an update takes down at once.
+// judgeBudget is about how many nodes an update takes down at once: too many, or so few that it takes hours.
 func (j *judgement) judgeBudget() {
 	field, amount := "maxUnavailable", j.spec.MaxUnavailable
 	if j.spec.Surges() {
 		field, amount = "maxSurge", j.spec.MaxSurge
 	}
+	if amount == (plan.Amount{}) {
+		amount.Value = 1 // a file may leave it out
+	}
 	many := amount.Of(j.desired)
+	half := !j.known && amount.Percent && amount.Value >= 50 || j.known && j.desired >= fewNodes && 2*many >= j.desired
 	switch {
 	case amount.Percent && amount.Value >= 100, j.known && j.desired > 1 && many >= j.desired:
 		j.find(UpdateAllAtOnce, High, j.everywhere(), "%s is %s: an update takes every node at once", field, words(amount))
-	case j.spec.Surges():
-		// The working pods stay until others work.
-	case !j.known && amount.Percent && amount.Value >= 50, j.known && j.desired >= fewNodes && 2*many >= j.desired:
+	case half && !j.spec.Surges(): // with a surge the working pods stay until others work
 		j.find(UpdateManyAtOnce, Medium, j.on(many), "%s is %s: an update takes at least half of the nodes at once", field, words(amount))
+	case j.known && j.updateTakes(many) >= longUpdate:
+		j.find(UpdateTakesHours, Low, j.everywhere(), "%s is %s: an update takes about %.0f hours if a pod is ready after %ds (minReadySeconds is %d)",
+			field, words(amount), float64(j.updateTakes(many))/3600, startSeconds, j.ds.Spec.MinReadySeconds)
 	}
+}
+
+const (
+	// longUpdate is how many seconds an update may take before it counts as long: half a working day.
+	longUpdate = 4 * 3600
+	// startSeconds is how long a pod is assumed to take until it is ready: Audit does not see the statuses of pods.
+	startSeconds = 10
+)
+
+// updateTakes is how long an update of all nodes takes, many at a time, in seconds. (The longest times that a manifest
+// can ask for do not fit into a time.Duration.)
+func (s *subject) updateTakes(many int) int64 {
+	many = max(many, 1)
+	steps := int64((s.desired + many - 1) / many)
+	return steps * (startSeconds + int64(s.ds.Spec.MinReadySeconds))
 }
 
 // fewNodes is how many nodes there must be at least for half of them to count as many.
