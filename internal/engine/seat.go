@@ -44,7 +44,8 @@ type seat struct {
 	waiting int         // requests that it waits for
 	timer   *time.Timer // gives the seat away
 	away    bool
-	since   time.Time // when it began, or had its last answer
+	seated  chan struct{} // closes when a seat is taken again; nil: nobody is about to take one
+	since   time.Time     // when it began, or had its last answer
 }
 
 func (s *seats) take() { s.free <- struct{}{} }
@@ -119,19 +120,47 @@ func (st *seat) leave() {
 	st.of.give()
 }
 
-// back takes a seat again when the last request has been answered.
+// back takes a seat again when the last request has been answered, and returns when the decision has one. It does not
+// keep the lock while it waits: another request of the decision may begin meanwhile.
 func (st *seat) back() {
+	seated, take := st.answered()
+	if take {
+		st.of.take()
+		st.returned()
+	} else if seated != nil {
+		<-seated
+	}
+}
+
+// answered counts an answer. If a seat is needed, seated closes when the decision has it, and take says that the
+// caller must take it.
+func (st *seat) answered() (seated <-chan struct{}, take bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.since = time.Now()
 	if st.waiting--; st.waiting > 0 {
-		return
+		return nil, false
 	}
 	st.timer.Stop()
-	if st.away {
-		st.of.take()
-		st.away = false
-		st.of.move(st.namespace, -1)
+	if !st.away {
+		return nil, false
+	}
+	if take = st.seated == nil; take {
+		st.seated = make(chan struct{})
+	}
+	return st.seated, take
+}
+
+// returned records that the seat is taken again.
+func (st *seat) returned() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.away = false
+	st.of.move(st.namespace, -1)
+	close(st.seated)
+	st.seated = nil
+	if st.waiting > 0 { // for a request that has begun meanwhile, and whose timer found no seat to give away
+		st.timer.Reset(seatPatience)
 	}
 }
 
