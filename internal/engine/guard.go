@@ -7,6 +7,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"everynode/internal/plan"
@@ -38,8 +39,12 @@ func (s *step) text() string {
 	if s.guard.Held == 0 {
 		return ""
 	}
-	return fmt.Sprintf("labels or the placement would take the pods of %d nodes away (%s has no %s); revert that, or let the pods go: everynode rollout allow",
-		s.guard.Held, s.held.node, s.held.detail)
+	has := "has no "
+	if strings.HasSuffix(s.held.detail, ":"+plan.NoExecute.String()) { // a taint: labels and names have no colon
+		has = "has the taint "
+	}
+	return fmt.Sprintf("labels or the placement would take the pods of %d nodes away (%s %s); revert that, or let the pods go: everynode rollout allow",
+		s.guard.Held, s.held.node, has+s.held.detail)
 }
 
 // removing computes what may go now, and when to look again. A policy that cannot be followed lets nothing go except

@@ -162,6 +162,52 @@ func TestTypoInReleaseTakesNothing(t *testing.T) {
 	})
 }
 
+// A toleration that the template loses removes nothing, since the pods still have it: the taint manager leaves them alone. A taint
+// that the pods do not tolerate is not held: they go as they would without a policy.
+func TestTolerationThatIsGoneTakesNothing(t *testing.T) {
+	dedicated := corev1.Taint{Key: "pool", Value: "gpu", Effect: corev1.TaintEffectNoExecute}
+	inCluster(t, func(c *cluster) {
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy("{}"))
+		c.addNodes(20)
+		for i := range 20 {
+			c.editNode(fmt.Sprintf("node-%02d", i+1), func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{dedicated} })
+		}
+		c.addSet(follows, func(ds *appsv1.DaemonSet) {
+			ds.Spec.Template.Spec.Tolerations = []corev1.Toleration{{Key: "pool", Operator: corev1.TolerationOpExists}}
+		})
+		c.start()
+		c.run(time.Minute)
+		c.covered(20, "agent:1")
+		c.editSet(func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.Tolerations = nil })
+		c.run(3 * time.Hour)
+		c.wantGuarded("without the toleration", 20, 20)
+		if got := c.events("RemovalsHeld"); len(got) != 1 || !strings.Contains(got[0], "node-01 has the taint pool=gpu:NoExecute") {
+			t.Errorf("the events are %q", got)
+		}
+		c.stop()
+		c.start()
+		c.run(time.Hour)
+		c.wantGuarded("under the next leader", 20, 20)
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			ds.Spec.Template.Spec.Tolerations = []corev1.Toleration{{Key: "pool", Operator: corev1.TolerationOpExists}}
+		})
+		c.run(time.Minute)
+		c.wantGuarded("with it again", 20, 0)
+		c.covered(20, "agent:1")
+		for i := range 20 {
+			c.editNode(fmt.Sprintf("node-%02d", i+1), func(n *corev1.Node) {
+				n.Spec.Taints = []corev1.Taint{dedicated, {Key: "repair", Effect: corev1.TaintEffectNoExecute}}
+			})
+		}
+		c.run(time.Minute)
+		c.wantGuarded("with a taint that the pods do not tolerate", 0, 0)
+		if got := c.events("RemovalsHeld"); len(got) != 1 {
+			t.Errorf("the events are %q", got)
+		}
+	})
+}
+
 // Deleting the policy that guards moves nothing that is held (R12); neither does a restart after that.
 func TestDeletingTheGuardMovesNothing(t *testing.T) {
 	for what, do := range map[string]func(c *cluster){

@@ -88,7 +88,8 @@
 //	    their old pods serve or not. So if all pods of a fleet stop serving in the middle of a release, not all are
 //	    replaced.
 //	R10 With a guard, a pod that labels or the placement no longer admit goes only if its
-//	    node is allowed to lose it. Package rollout allows that.
+//	    node is allowed to lose it, or if the taint manager evicts it anyway. Package rollout
+//	    allows that.
 //	R17 Without a release nothing of this has any effect.
 //	R18 A node that is not Ready, or is being drained, is granted nothing, and what
 //	    it did before is not a failure.

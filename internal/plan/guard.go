@@ -3,9 +3,9 @@ package plan
 import "slices"
 
 // Guard holds the pods that an edit of labels, or of the template's placement, would remove (R10). A pod that
-// it holds stays where it is, and is not replaced when it ends. It does not hold pods on nodes with a
-// NoExecute taint, which others evict; pods on nodes that are gone; and pods that a release that goes back
-// takes from nodes that only its target selects.
+// it holds stays where it is, and is not replaced when it ends. It does not hold pods that the taint manager
+// evicts, since their own tolerations do not cover a NoExecute taint; pods on nodes that are gone; and pods
+// that a release that goes back takes from nodes that only its target selects.
 type Guard struct {
 	// Allowed are the nodes that may lose their pods. The map is shared, and must not be modified
 	// meanwhile.
@@ -20,7 +20,7 @@ func (v *Verdict) Spared() bool  { return v.spared }
 // guard reports whether the guard holds pods on this node, which the template no longer admits.
 func (d decision) guard() (holds bool) {
 	g := d.in.Guard
-	if g == nil || d.fit.Keep || d.fit.Reason == TaintEvicts || !slices.ContainsFunc(d.pods, d.runs) {
+	if g == nil || d.fit.Keep || !slices.ContainsFunc(d.pods, d.runs) {
 		return false
 	}
 	d.v.spared = g.Allowed[d.node.Name]
@@ -31,7 +31,22 @@ func (d decision) guard() (holds bool) {
 // runs reports whether the guard holds this pod, if it holds those of the node.
 func (s *site) runs(p *Pod) bool {
 	goesBack := s.in.Release != nil && s.in.Release.Back && s.in.Set.made(p)
-	return p.live() && p.Bound && !p.Assumed && !goesBack
+	return p.live() && p.Bound && !p.Assumed && !goesBack && !(s.fit.Reason == TaintEvicts && s.evicted(p))
+}
+
+// evicted reports whether the taint manager evicts this pod from a node with a NoExecute taint, whatever the
+// plan says. It goes by the tolerations of the pod, which are those of the pod's revision, not of the one that
+// the node is for. If the revision is neither of the two that are known, the pod counts as one that only the
+// plan would remove: an eviction that happens anyway ends the holding.
+func (s *site) evicted(p *Pod) bool {
+	of := &s.in.Set
+	if !of.made(p) {
+		if s.in.Release == nil || !s.in.Release.Stable.made(p) {
+			return false
+		}
+		of = &s.in.Release.Stable
+	}
+	return of.Placement.untolerated(s.node, NoExecute) != nil
 }
 
 // Guard sets what may be removed from now on; nil: whatever labels and placement say. It takes effect for a

@@ -30,13 +30,33 @@ func asAffinity(t *rapid.T, p *Placement) {
 	*p = Placement{NodeName: p.NodeName, Terms: []Term{all}, Tolerations: p.Tolerations}
 }
 
+// tolerant makes a placement tolerate the taints of drawNode, in half of the cases.
+func tolerant(t *rapid.T, p *Placement) {
+	if rapid.Bool().Draw(t, "tolerates") {
+		p.Tolerations = []Toleration{{Key: "k", Exists: true, Effect: rapid.SampledFrom([]Effect{AnyEffect, NoExecute}).Draw(t, "effect")}}
+	}
+}
+
+// stands reports whether the pod would stay on a node with a NoExecute taint if nobody deleted it, as far as its revision is
+// known.
+func (w twin) stands(p Pod) bool {
+	switch r := w.in.Release; {
+	case w.isCurrent(p):
+		return len(w.in.Set.Placement.Tolerations) > 0
+	case r != nil && p.Hash == r.Stable.Hash:
+		return len(r.Stable.Placement.Tolerations) > 0
+	}
+	return true
+}
+
 // taken returns the nodes from which a plan removes a running pod because labels or the placement have no place for it.
 func (w twin) taken(out *Plan) map[string]bool {
 	taken := map[string]bool{}
 	for _, d := range out.Deletes {
 		i := slices.IndexFunc(w.in.Pods, func(p Pod) bool { return p.UID == d.UID })
-		if p := w.in.Pods[i]; (d.Reason == NotSelected || d.Reason == NotNamed || d.Reason == AffinityNotMatched) && isLive(p) && p.Bound && !p.Assumed &&
-			!(w.in.Release != nil && w.in.Release.Back && w.in.Set.made(&p)) {
+		p := w.in.Pods[i]
+		placed := d.Reason == NotSelected || d.Reason == NotNamed || d.Reason == AffinityNotMatched || d.Reason == TaintEvicts && w.stands(p)
+		if placed && isLive(p) && p.Bound && !p.Assumed && !(w.in.Release != nil && w.in.Release.Back && w.in.Set.made(&p)) {
 			taken[d.Node] = true
 		}
 	}
@@ -52,8 +72,15 @@ func TestGuardHolds(t *testing.T) {
 			in = drawReleased(t)
 		}
 		asAffinity(t, &in.Set.Placement)
+		tolerant(t, &in.Set.Placement)
 		if in.Release != nil {
 			asAffinity(t, &in.Release.Stable.Placement)
+			tolerant(t, &in.Release.Stable.Placement)
+		}
+		for i := range in.Nodes {
+			if rapid.IntRange(0, 3).Draw(t, "evicts") == 0 {
+				in.Nodes[i].Taints = []Taint{{Key: "k", Effect: NoExecute}}
+			}
 		}
 		var free, out, open Plan
 		Make(in, &free)
@@ -92,4 +119,32 @@ func TestGuardHolds(t *testing.T) {
 			t.Fatalf("all are allowed, and something is held:\n%s\n%s", Render(&free, in.Now), Render(&open, in.Now))
 		}
 	})
+}
+
+// A guard costs no memory per event where it has to find out whether a taint evicts the pod anyway.
+func TestGuardDoesNotAllocate(t *testing.T) {
+	in := releasedFleet(500)
+	tolerates := &in.Release.Stable.Placement.Tolerations
+	*tolerates = append(slices.Clone(*tolerates), Toleration{Key: "k", Exists: true})
+	for i := range in.Nodes {
+		in.Nodes[i].Taints = []Taint{{Key: "k", Effect: NoExecute}}
+	}
+	var allocates [2]float64 // without a guard, and with one; the verdict names the taint
+	for i, g := range []*Guard{nil, {}} {
+		in.Guard = g
+		k, evicted, held := keepFleet(in)
+		event := func() {
+			for j, s := range []Sight{evicted, held} {
+				k.ledger.Look(k.in.Now, s)
+				k.ledger.Settle(func(*Verdict) {})
+				if v := k.ledger.Verdict(s.Name); v.Guarded() != (i*j == 1) {
+					t.Fatalf("guard %d, event %d: held %v", i, j, v.Guarded())
+				}
+			}
+		}
+		allocates[i] = testing.AllocsPerRun(100, event)
+	}
+	if allocates[1] > allocates[0] {
+		t.Errorf("two events allocate %v times, and with a guard %v times", allocates[0], allocates[1])
+	}
 }

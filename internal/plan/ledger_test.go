@@ -224,6 +224,7 @@ func keepFleet(in *Input) (k *kept, busy, idle Sight) {
 	k = &kept{in: *in}
 	k.ledger.Reset(k.in.Set)
 	k.ledger.Follow(in.Release)
+	k.ledger.Guard(in.Guard)
 	nodes := len(in.Nodes)
 	for i := range k.in.Nodes {
 		k.ledger.Look(k.in.Now, Sight{Name: k.in.Nodes[i].Name, Node: &k.in.Nodes[i], Pods: []*Pod{&k.in.Pods[i]}})

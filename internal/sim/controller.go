@@ -289,7 +289,7 @@ func (c *controller) submit(set *daemonSet) {
 	for _, d := range c.out.Deletes {
 		if d.UID != "" && !c.waits(d.Node, d.Act()) {
 			p := c.index.pod(d.UID)
-			writes = append(writes, &write{owner: c, set: set, plain: plain, guarded: c.guarded(p), hash: c.course.replaces(set), remove: &d,
+			writes = append(writes, &write{owner: c, set: set, plain: plain, guarded: c.guarded(p, d.Reason), hash: c.course.replaces(set), remove: &d,
 				version: c.premise(d), ready: p != nil && p.Ready, rests: p})
 		}
 	}
@@ -321,9 +321,12 @@ func (c *controller) submit(set *daemonSet) {
 	c.applier.submit(writes)
 }
 
-// guarded reports whether a guard covers a pod, as the process must know when it decides to delete it. A policy
-// that was deleted is restored when everything is repaired.
-func (c *controller) guarded(p *pod) bool {
+// guarded reports whether a guard covers a pod, as the process must know when it decides to delete it for that reason. It
+// does not cover pods that do not tolerate a taint. A policy that was deleted is restored when everything is repaired.
+func (c *controller) guarded(p *pod, why plan.Reason) bool {
+	if why == plan.TaintEvicts && p != nil && len(c.w.sc.placement(p.Hash).Tolerations) == 0 {
+		return false
+	}
 	r, o := c.course.release, c.w.api.keeper
 	if c.w.check.lax {
 		o = c.index.keeper // another process may have kept it just now

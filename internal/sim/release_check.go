@@ -92,7 +92,7 @@ func (k *checker) undone(w *write) {
 	delete(k.grants, grant{w.begun.state.Release, w.node()})
 }
 
-// loss is the time at which a node lost its pod to a change of labels.
+// loss is the time at which a node lost its pod to a change of labels or of the template's placement.
 type loss struct{ at time.Duration }
 
 // permit is a person's permission for a number of nodes.
@@ -113,10 +113,10 @@ func (k *checker) permits(nodes int, d time.Duration) {
 // stillGoes is how long after its permission a pod may go; two clocks may be twenty minutes apart.
 const stillGoes = rollout.LetsFor + delivery.SlowTimeout + 21*time.Minute
 
-// loses is called when a pod was deleted (R10): within an hour no more nodes lose their pods to a change of labels than the
-// policy and people together allow. The hour is by the engine's clock, which may jump.
+// loses is called when a pod was deleted (R10): within an hour no more nodes lose their pods to a change of labels or of the
+// placement than the policy and people together allow. The hour is by the engine's clock, which may jump.
 func (k *checker) loses(w *write) {
-	if d := w.remove; d.Reason != plan.NotSelected && d.Reason != plan.AffinityNotMatched || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
+	if d := w.remove; d.Reason != plan.NotSelected && d.Reason != plan.AffinityNotMatched && d.Reason != plan.TaintEvicts || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
 		return
 	}
 	hour := time.Hour

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,6 +42,9 @@ func drawReleased(t *rapid.T) *Scenario {
 	for i := range pick(t, "nodes", 2, 3, 4, 5, 6, 8) {
 		sc.Nodes = append(sc.Nodes, Node{Name: fmt.Sprintf("n%d", i), Pool: drawPool(t)})
 	}
+	if rare(t, "dedicated") {
+		sc.dedicate(t)
+	}
 	if rapid.Bool().Draw(t, "faulty") {
 		sc.Events = append(sc.Events, withoutLate(drawFaults(t, 0)))
 	}
@@ -52,6 +56,20 @@ func drawReleased(t *rapid.T) *Scenario {
 		sc.Events = append(sc.Events, e)
 	}
 	return sc
+}
+
+// dedicate taints some nodes, and lets some revisions tolerate that.
+func (sc *Scenario) dedicate(t *rapid.T) {
+	for i := range sc.Nodes {
+		if rapid.Bool().Draw(t, "tainted") {
+			sc.Nodes[i].Taints = []plan.Taint{{Key: "k", Effect: plan.NoExecute}}
+		}
+	}
+	for _, r := range []string{"a", "b", "c", "d"} {
+		if rapid.Bool().Draw(t, "tolerates") {
+			sc.Places[r] = cmp.Or(sc.place(r), "*") + "+"
+		}
+	}
 }
 
 // withoutLate leaves out requests that take effect after their error: nothing is promised about those.

@@ -24,7 +24,7 @@ type Scenario struct {
 	// one by name.
 	Revisions map[string]Behaviour
 	// Places are the pools that templates ask for, if they differ from that of the Set. One is a node selector, several
-	// with | between them are an affinity, and * is any.
+	// with | between them are an affinity, and * is any. A + after them means that the template tolerates every taint.
 	Places map[string]string
 	Nodes  []Node
 	Events []Event
@@ -82,7 +82,7 @@ func (sc *Scenario) place(hash string) string {
 
 // placement returns where pods of a revision may run.
 func (sc *Scenario) placement(hash string) (p plan.Placement) {
-	place := sc.place(hash)
+	place, tolerates := strings.CutSuffix(sc.place(hash), "+")
 	switch pools := strings.Split(place, "|"); {
 	case place == "" || place == "*":
 	case len(pools) == 1:
@@ -90,7 +90,7 @@ func (sc *Scenario) placement(hash string) (p plan.Placement) {
 	default:
 		p.Terms = []plan.Term{{Labels: []plan.Requirement{{Key: "pool", Operator: plan.In, Values: pools}}}}
 	}
-	if sc.Set.Tolerate {
+	if sc.Set.Tolerate || tolerates {
 		p.Tolerations = []plan.Toleration{{Exists: true}}
 	}
 	return p

@@ -23,7 +23,8 @@ import (
 //	-- cluster --    finalizers, taint-not-ready, keep-dead, ends-aborted, assists, in-place: one a line
 //	-- policy --     wave NAME N[%] SOAK [approval]; failures N[%]; startWithin DURATION;
 //	                 restarts N; removals N[%]; back
-//	-- revisions --  NAME BEHAVIOUR [POOL|POOL...]: where its template lets pods run; * is anywhere
+//	-- revisions --  NAME BEHAVIOUR [POOL|POOL...[+]]: where its template lets pods run; * is anywhere,
+//	                 and + tolerates every taint
 //	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is not a pool
 //	-- events --     WHEN WHAT [WORD...]: see operations
 //	-- expect --     COUNT =|<=|>= N, of creates, deletes, changes, forced, doubles, killed;
