@@ -147,8 +147,9 @@ func running(pods []plan.Pod) int {
 	return len(nodes)
 }
 
-// follow adds what the policy makes of a DaemonSet's release. loses is how many nodes lose their pods. assisted means
-// that the cluster's DaemonSet controller creates the pods, and everynode deletes outdated ones.
+// follow adds what the policy makes of a DaemonSet's release. loses is how many nodes lose pods that the policy's guard
+// can hold. assisted means that the cluster's DaemonSet controller creates the pods, and everynode deletes outdated
+// ones; then loses is how many nodes lose their pods.
 func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input, loses int, assisted bool) {
 	warn := func(reason, format string, args ...any) {
 		s.Warnings = append(s.Warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})

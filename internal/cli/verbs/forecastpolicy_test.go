@@ -9,7 +9,9 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 
@@ -146,6 +148,44 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	if err := s.Policy.print(&out, 80); err != nil || !strings.Contains(out.String(), "no waves") {
 		t.Errorf("%s (%v)", out.String(), err)
 	}
+}
+
+// The guard is said to hold what it would hold: pods that only the engine would remove, not those that go anyway.
+func TestForecastOfTheGuard(t *testing.T) {
+	g, err := policyOf(t, policyHead+"spec: {}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: "uid"}}
+	now.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "agent"}}
+	now.Spec.Template.Labels = now.Spec.Selector.MatchLabels
+	now.Spec.Template.Spec.Tolerations = []corev1.Toleration{{Key: "pool", Operator: corev1.TolerationOpExists}}
+	history, err := view.History(now, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &forecastWorld{now: time.Now(), reader: &auditReader{}, live: map[string]*appsv1.DaemonSet{"default/agent": now}, pods: map[string][]corev1.Pod{}}
+	for name, taint := range map[string]string{"n1": "pool", "n2": "pool", "n3": "pool", "n4": "repair", "n5": "repair", "gone": ""} {
+		if taint != "" {
+			w.nodes = append(w.nodes, plan.Node{Name: name, UID: name, Ready: true, Taints: []plan.Taint{{Key: taint, Effect: plan.NoExecute}}})
+		}
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name), OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(now, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))},
+			Labels: map[string]string{"app": "agent", appsv1.ControllerRevisionHashLabelKey: history.Hash}}}
+		p.Spec.NodeName, p.Status.Phase = name, corev1.PodRunning
+		w.pods["default/agent"] = append(w.pods["default/agent"], p)
+	}
+	next := now.DeepCopy()
+	next.Spec.Template.Spec.Tolerations = nil
+	s, err := w.forecast(next, &forecastFlags{}, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, warning := range s.Warnings {
+		if warning.Reason == warnHeld && strings.Contains(warning.Text, "the pods of the 3 nodes that lose it") {
+			return
+		}
+	}
+	t.Errorf("of three pods that still tolerate their taint it warns: %+v", s.Warnings)
 }
 
 // Without --policy plan uses the cluster's policy, chosen in the same way as the

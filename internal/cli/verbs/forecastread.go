@@ -151,7 +151,7 @@ type forecastWorld struct {
 	now       time.Time
 	reader    *auditReader
 	nodes     []plan.Node
-	exist     map[string]bool // DaemonSets, by namespace and name
+	live      map[string]*appsv1.DaemonSet // as they are now, by namespace and name
 	pods      map[string][]corev1.Pod
 	revisions map[string][]*view.Revision            // by namespace
 	templates map[string][]appsv1.ControllerRevision // the same as objects, by namespace
@@ -159,7 +159,7 @@ type forecastWorld struct {
 }
 
 func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.DaemonSet) (*forecastWorld, error) {
-	w := &forecastWorld{now: time.Now(), reader: r, exist: map[string]bool{}, pods: map[string][]corev1.Pod{}, revisions: map[string][]*view.Revision{}, templates: map[string][]appsv1.ControllerRevision{}}
+	w := &forecastWorld{now: time.Now(), reader: r, live: map[string]*appsv1.DaemonSet{}, pods: map[string][]corev1.Pod{}, revisions: map[string][]*view.Revision{}, templates: map[string][]appsv1.ControllerRevision{}}
 	nodes, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list the nodes: %w", err)
@@ -187,14 +187,14 @@ func (w *forecastWorld) notRead() []string { return w.reader.notRead }
 
 func (w *forecastWorld) readSet(ctx context.Context, ds *appsv1.DaemonSet) error {
 	client, name := w.reader.client, ds.Namespace+"/"+ds.Name
-	_, err := client.AppsV1().DaemonSets(ds.Namespace).Get(ctx, ds.Name, metav1.GetOptions{})
+	live, err := client.AppsV1().DaemonSets(ds.Namespace).Get(ctx, ds.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read DaemonSet %s: %w", name, err)
 	}
-	w.exist[name] = true
+	w.live[name] = live
 	pods, err := client.CoreV1().Pods(ds.Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(ds.Spec.Selector)})
 	if err != nil {
 		return fmt.Errorf("list the pods of DaemonSet %s: %w", name, err)
@@ -232,7 +232,7 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	}
 	in.Set = view.Spec(ds, history.Hash)
 	in.Set.InPlace = view.InPlaceFrom(ds, history.Hash, w.templates[ds.Namespace])
-	s := &setForecast{Namespace: ds.Namespace, Name: ds.Name, Exists: w.exist[name]}
+	s := &setForecast{Namespace: ds.Namespace, Name: ds.Name, Exists: w.live[name] != nil}
 	in.Start, s.StartOf = startOf(in.Pods, f.start)
 	s.Start = in.Start.Seconds()
 	in.Stop = f.stop
@@ -256,9 +256,26 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	s.Warnings = slices.Concat(s.Warnings, played, auditWarnings(audit.Audit(&judged)))
 	if policy != nil {
 		in.Stop = f.stop
-		s.follow(policy, ds, &in, fast.Count(forecast.Loses), w.assisted)
+		loses := fast.Count(forecast.Loses)
+		if now := w.live[name]; now != nil && !w.assisted {
+			if loses, err = w.held(now, live, &in); err != nil {
+				return nil, err
+			}
+		}
+		s.follow(policy, ds, &in, loses, w.assisted)
 	}
 	return s, nil
+}
+
+// held returns how many nodes would lose pods that a policy's guard can hold. now is the DaemonSet before the change,
+// and live has the hashes of its pods.
+func (w *forecastWorld) held(now *appsv1.DaemonSet, live map[string]bool, in *forecast.Input) (int, error) {
+	history, err := view.History(now, w.revisions[now.Namespace], live)
+	if err != nil {
+		return 0, fmt.Errorf("read the revisions of DaemonSet %s/%s: %w", now.Namespace, now.Name, err)
+	}
+	before := view.Spec(now, history.Hash)
+	return forecast.Held(in, &before), nil
 }
 
 // assumedStart is how long a pod is assumed to take until it is ready if no pod has shown

@@ -1,0 +1,27 @@
+package forecast
+
+import (
+	"testing"
+
+	"everynode/internal/plan"
+)
+
+// Of the pods that go, the guard holds those that only the engine would remove.
+func TestHeld(t *testing.T) {
+	in := fleet(5)
+	before := in.Set
+	before.Hash = "old"
+	before.Placement.Tolerations = []plan.Toleration{{Key: "pool", Exists: true}}
+	for node, key := range []string{"pool", "pool", "repair", "pool"} {
+		in.Nodes[node].Taints = []plan.Taint{{Key: key, Effect: plan.NoExecute}}
+	}
+	in.Pods[3].Bound = false // it does not run
+	in.pod("gone", "old")
+	if got := Held(in, &before); got != 2 {
+		t.Errorf("the pods of %d nodes are held, want those of a and b", got)
+	}
+	in.Set.Placement = before.Placement
+	if got := Held(in, &before); got != 0 {
+		t.Errorf("the change takes no pod away, and those of %d nodes are held", got)
+	}
+}
