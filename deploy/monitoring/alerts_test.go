@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
 )
@@ -196,6 +197,9 @@ func TestAlertsFire(t *testing.T) {
 		return map[string]string{"everynode_daemonset_updated_nodes" + of: "1x120",
 			fmt.Sprintf(`everynode_daemonset_release_phase{instance="a", namespace="n", daemonset="d", phase=%q, reason=%q}`, phase, reason): "1x120"}
 	}
+	soaksUnsaved := stands("Soaking", "NotSoaked")
+	soaksUnsaved[`everynode_api_requests_total{instance="a", verb="update", resource="daemonsetrollouts/status", code="403"}`] = "0+12x120"
+	const stopped = `everynode_daemonset_release_phase{instance="a", namespace="n", daemonset="d", phase="Halted", reason="TooManyFailed"}`
 	for what, c := range map[string]struct {
 		differs map[string]string
 		want    []string
@@ -207,6 +211,9 @@ func TestAlertsFire(t *testing.T) {
 		"two lead":                          {map[string]string{`everynode_leader{instance="b"}`: "1x120"}, []string{"EverynodeTwoLeaders"}},
 		"two clusters":                      {map[string]string{`everynode_leader{instance="c", cluster="two"}`: "1x120"}, nil},
 		"a right is missing":                {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="nodes", code="403"}`: "0+2x120"}, []string{"EverynodeForbidden"}},
+		"a state cannot be saved":           {soaksUnsaved, []string{"EverynodeForbidden"}},
+		"nobody leads for a moment":         {map[string]string{`everynode_leader{instance="a"}`: "1x117 0x3"}, nil},
+		"a release stops just now":          {map[string]string{stopped: "_x120 1"}, nil},
 		"pods are refused by a policy":      {map[string]string{`everynode_api_requests_total{instance="a", verb="create", resource="pods", code="403"}`: "0+1x120"}, nil},
 		"the API server fails":              {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="500"}`: "0+30x120"}, []string{"EverynodeAPIErrors"}},
 		"the API server does not answer":    {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="error"}`: "0+30x120"}, []string{"EverynodeAPIErrors"}},
@@ -248,7 +255,7 @@ func TestAlertsFire(t *testing.T) {
 	}
 }
 
-// firing returns the alerts whose condition holds at the end of the hour.
+// firing returns the alerts that fire at the end of the two hours: their condition has held for as long as `for` says.
 func firing(t *testing.T, differs map[string]string) (names []string) {
 	t.Helper()
 	series := quiet()
@@ -263,17 +270,19 @@ func firing(t *testing.T, differs map[string]string) (names []string) {
 	}
 	storage := promqltest.LoadedStorage(t, script)
 	engine := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
+	end := time.Unix(0, 0).Add(2 * time.Hour)
 	for _, r := range rules(t) {
-		query, err := engine.NewInstantQuery(context.Background(), storage, nil, r.Expr, time.Unix(0, 0).Add(2*time.Hour))
+		query, err := engine.NewRangeQuery(context.Background(), storage, nil, r.Expr, end.Add(-time.Duration(r.For)), end, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		result := query.Exec(context.Background())
-		vector, err := result.Vector()
+		matrix, err := result.Matrix()
 		if err != nil {
 			t.Fatalf("%s: %v", r.Alert, cmp.Or(result.Err, err))
 		}
-		if len(vector) > 0 {
+		looks := int(time.Duration(r.For)/time.Minute) + 1
+		if slices.ContainsFunc(matrix, func(s promql.Series) bool { return len(s.Floats) == looks }) {
 			names = append(names, r.Alert)
 		}
 		query.Close()
