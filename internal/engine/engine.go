@@ -142,7 +142,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if !cfg.Assist { // else the other controller decides who binds pods
 		ix.watchClasses(ctx, &watches, client)
 	}
-	maps.Copy(synced, ix.watchPolicies(ctx, &watches, client))
+	maps.Copy(synced, ix.watchPolicies(ctx, &watches, client, cfg.Log))
 	cfg.Monitor.follows(ix, synced)
 	if monitored {
 		watches.Go(func() { cfg.Monitor.checkPermissions(ctx, cfg, client.client) })

@@ -29,8 +29,8 @@ const notEligible = "NotEligible"
 type descs struct {
 	all []*prometheus.Desc
 
-	leader, queue, waiting, underway, window, nodes, pods, sets, listed, behind, skew *prometheus.Desc
-	reasons                                                                           *prometheus.Desc // reason
+	leader, queue, waiting, underway, window, nodes, pods, sets, listed, kinds, behind, skew *prometheus.Desc
+	reasons                                                                                  *prometheus.Desc // reason
 
 	// About one DaemonSet: namespace, daemonset; the budget also kind.
 	desired, current, ready, available, updated, misscheduled, retrying, budget, spent *prometheus.Desc
@@ -54,6 +54,7 @@ func newDescs() (d descs) {
 	d.pods = add("pods", "Pods of DaemonSets, and those that one could adopt.")
 	d.sets = add("daemonsets", "DaemonSets of the cluster.")
 	d.listed = add("daemonsets_listed", "DaemonSets with their own metrics, 500 at most: those of kube-system, kube-public and kube-node-lease, then by name the first of each namespace, the second, and so on. The others appear only in the sums over DaemonSets.")
+	d.kinds = add("rollout_kinds_missing", "Kinds of releases in waves that the cluster lacks, although it had them or a DaemonSet names a RolloutPolicy.")
 	d.behind = add("watch_lag_seconds", "How long the oldest own write to a pod has waited for the watch to show it.")
 	d.skew = add("clock_skew_seconds", "How far the clock of this machine is ahead of the API server's, as last seen.")
 	d.reasons = add("daemonset_nodes", "Nodes by the decision about them, summed over DaemonSets.", "reason")
@@ -127,18 +128,22 @@ func (m *Monitor) collectIndex(ix *index, gauge gauges) {
 	gauge(m.descs.pods, float64(s.pods))
 	gauge(m.descs.sets, float64(s.sets))
 	gauge(m.descs.behind, s.lag.Seconds())
+	gauge(m.descs.kinds, float64(len(s.missing)))
 }
 
-// size is how many objects the index has, and how far its watch of pods lags.
+// size is how many objects the index has, and how far its watch of pods lags; and which kinds are missing (kinds.go).
 type size struct {
 	nodes, pods, sets int
 	lag               time.Duration
+	missing           []string
+	named             int
 }
 
 func (ix *index) size(now time.Time) size {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	s := size{nodes: len(ix.nodes), pods: len(ix.pods), sets: len(ix.sets)}
+	s.missing, s.named = ix.releases.kinds.missing(ix.sets)
 	for uid, since := range ix.ahead {
 		if e := ix.pods[uid]; e != nil && e.version > ix.podVersion {
 			s.lag = max(s.lag, now.Sub(since))

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -53,6 +54,7 @@ type releases struct {
 	// served means that the policies were listed; absent that the cluster does not have the kind or, if denied,
 	// does not let us read it; if neither is set, it is not known yet.
 	served, absent, denied bool
+	kinds                  kindStates
 	// under is the set of DaemonSets in the middle of a release, by UID: any change of a node may matter to
 	// them.
 	under map[string]bool
@@ -64,16 +66,23 @@ type releases struct {
 }
 
 func newReleases() releases {
-	return releases{policies: map[string]*policyEntry{}, rollouts: map[types.NamespacedName]*rolloutEntry{}, under: map[string]bool{}}
+	return releases{policies: map[string]*policyEntry{}, rollouts: map[types.NamespacedName]*rolloutEntry{}, under: map[string]bool{}, kinds: newKindStates()}
 }
 
 // watchPolicies follows both kinds. The channels close when the first lists are in, or when it is known
 // that there is nothing to get.
-func (ix *index) watchPolicies(ctx context.Context, all *sync.WaitGroup, from api) map[string]<-chan struct{} {
+func (ix *index) watchPolicies(ctx context.Context, all *sync.WaitGroup, from api, log *slog.Logger) map[string]<-chan struct{} {
+	lacks := func(resource string) func(bool) {
+		return func(denied bool) {
+			if ix.lacksKind(resource, denied) {
+				log.Warn("the cluster lacks a kind of releases in waves; without it policies are not followed: apply its CustomResourceDefinition", "missing", resource)
+			}
+		}
+	}
 	return map[string]<-chan struct{}{
-		view.PolicyResource: followIfThere(ctx, all, view.PolicyResource, from.objects.Resource(view.ReleaseResource(view.PolicyResource)), ix.lacksPolicies,
+		view.PolicyResource: followIfThere(ctx, all, view.PolicyResource, from.objects.Resource(view.ReleaseResource(view.PolicyResource)), lacks(view.PolicyResource),
 			&mirror[*policyEntry]{compact: compactPolicy, upsert: ix.upsertPolicy, remove: ix.removePolicy, replace: ix.replacePolicies}),
-		view.RolloutResource: followIfThere(ctx, all, view.RolloutResource, from.objects.Resource(view.ReleaseResource(view.RolloutResource)), func(bool) {},
+		view.RolloutResource: followIfThere(ctx, all, view.RolloutResource, from.objects.Resource(view.ReleaseResource(view.RolloutResource)), lacks(view.RolloutResource),
 			&mirror[*rolloutEntry]{compact: compactRollout, upsert: ix.upsertRollout, remove: ix.removeRollout, replace: ix.replaceRollouts}),
 	}
 }
@@ -271,16 +280,8 @@ func (ix *index) setPolicies(items []*policyEntry, version uint64) {
 		}
 	}
 	ix.releases.served, ix.releases.absent, ix.releases.denied = true, false, false
+	ix.releases.kinds.listed(view.PolicyResource)
 	ix.touchAll()
-}
-
-func (ix *index) lacksPolicies(denied bool) {
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	if r := &ix.releases; !r.absent || r.denied != denied {
-		r.absent, r.denied = true, denied
-		ix.touchAll()
-	}
 }
 
 // touchAll marks every DaemonSet for another decision: policies rarely change.
@@ -341,6 +342,7 @@ func (ix *index) learnRollouts(items []*rolloutEntry, version uint64) bool {
 }
 
 func (ix *index) setRollouts(items []*rolloutEntry, version uint64) {
+	ix.releases.kinds.listed(view.RolloutResource)
 	listed := map[types.NamespacedName]bool{}
 	for _, e := range items {
 		listed[rolloutKey(e)] = true

@@ -134,8 +134,8 @@ func (s *settings) handler(m *engine.Monitor, protect protection, log *slog.Logg
 		}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /healthz", tell(m.Healthy))
-	mux.Handle("GET /readyz", tell(m.Ready))
+	mux.Handle("GET /healthz", tell(m.Healthy, nil))
+	mux.Handle("GET /readyz", tell(m.Ready, m.Notes))
 	mux.Handle("GET /metrics", protect(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4, Timeout: scrapeTime})))
 	if s.Profiling {
@@ -148,17 +148,23 @@ func (s *settings) handler(m *engine.Monitor, protect protection, log *slog.Logg
 	return mux, nil
 }
 
-// tell answers "ok", or 503 with what is wrong.
-func tell(wrong func() error) http.Handler {
+// tell answers "ok", or 503 with what is wrong. Notes, if not nil, follow either, one a line: a prober ignores them.
+func tell(wrong func() error, notes func() []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		if err := wrong(); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprintln(w, err)
+		} else {
+			fmt.Fprintln(w, "ok")
+		}
+		if notes == nil {
 			return
 		}
-		fmt.Fprintln(w, "ok")
+		for _, note := range notes() {
+			fmt.Fprintln(w, "note:", note)
+		}
 	})
 }
 

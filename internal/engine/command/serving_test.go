@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,6 +119,18 @@ func TestEndpoints(t *testing.T) {
 	s := defaults()
 	s.Profiling = true
 	answers(t, nil, serving(t, s, io.Discard)+"/debug/pprof/goroutine?debug=1", http.StatusOK, "goroutine profile")
+}
+
+// Notes are for people; probers see the status code.
+func TestNotesFollowTheAnswer(t *testing.T) {
+	notes := func() []string { return []string{"this is missing"} }
+	for want, wrong := range map[int]error{http.StatusOK: nil, http.StatusServiceUnavailable: errors.New("not yet")} {
+		answer := httptest.NewRecorder()
+		tell(func() error { return wrong }, notes).ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+		if text := answer.Body.String(); answer.Code != want || !strings.HasSuffix(text, "\nnote: this is missing\n") {
+			t.Errorf("%v: %d %q", wrong, answer.Code, text)
+		}
+	}
 }
 
 // With a client CA, probes need no certificate and everything else does. A certificate
