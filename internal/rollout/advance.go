@@ -163,7 +163,7 @@ func (s State) heed(p *Policy, in *Seen) State {
 	case s.Back && r.Retry == s.Release && (in.Exposed == 0 || in.Assists):
 		return State{Stable: s.Stable, Target: s.Target, Release: s.Release + 1, Phase: Rolling}
 	case r.Abort == s.Release && !s.Back:
-		s.Back, s.WhyBack = true, AbortRequested
+		s.Back, s.WhyBack, s.Unsure = true, AbortRequested, false // this says which revision is good
 	case r.Retry == s.Release && !s.Back:
 		s.Ignored = "retry is for a release that was taken back"
 	}
