@@ -22,7 +22,7 @@ func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 	c := &st.course
 	c.assists = true
 	entry := e.index.rolloutOf(set.ds)
-	followed := c.read || c.unsure || entry != nil && entry.object.Status.Phase != ""
+	followed := c.read || c.unsure || !entry.blank()
 	if set.spec.Halt != plan.NoReason || !followed && !e.index.policyOf(set.ds).driven {
 		e.undecided(st)
 		return nil

@@ -77,7 +77,7 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 		c.yields(set.ds)
 	}
 	entry := e.index.rolloutOf(set.ds)
-	if !c.driven && !c.read && !c.unsure && (entry == nil || entry.object.Status.Phase == "") {
+	if !c.driven && !c.read && !c.unsure && entry.blank() && !c.inRelease(set.ds, e.index) {
 		c.removals.Watch(false)
 		e.leaves(set, c)
 		return nil
@@ -89,11 +89,13 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 	if !c.driven && c.state.Stable == "" {
 		c.state = rollout.State{Release: c.state.Release} // nothing was under way: see unnoticed
 	}
-	if !c.driven && c.state.Phase == rollout.Idle {
+	if !c.driven && c.state.Phase == rollout.Idle && !c.lost {
 		e.leaves(set, c)
 		return nil
 	}
-	e.meet(set, hash, c)
+	if e.meet(set, hash, c); !c.driven && c.state.Unsure {
+		c.wrong = []string{fmt.Sprintf("the DaemonSet follows no policy: resume waits for one, and plain gives %s to all nodes", c.state.Target)}
+	}
 	c.rest(hash, time.Now())
 	atRest := c.state.Stable == hash && c.state.Target == hash
 	c.holds = !atRest && (!c.kept || c.state.Target != hash)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -31,8 +32,16 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 			e.index.upsertRollout(live)
 			entry = e.index.rolloutOf(set.ds)
 		}
+		known, guard, kept := c.state, c.removals.Kept, c.kept
 		if c.state, c.removals.Kept, err = stateOf(entry); err != nil {
 			return e.unreadable(ctx, set, entry, err)
+		}
+		c.lost = entry.blank() && (c.lost || kept && known.Phase != rollout.Idle || c.inRelease(set.ds, e.index))
+		if entry.blank() { // what this process knows is left, and what the DaemonSet itself says
+			c.state.Release, c.removals.Kept = known.Release, guard
+			if c.inRelease(set.ds, e.index) && view.HoldsRemovals(&set.ds.Status) {
+				c.removals.Kept.Held = max(guard.Held, 1) // the next decision counts them
+			}
 		}
 		c.read, c.kept, c.unsure, c.own = true, c.state.Stable != "", false, entry
 	} else if entry == nil && c.entry != nil {
@@ -41,6 +50,16 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 	}
 	c.entry = entry
 	return nil
+}
+
+// blank reports whether nothing is saved in the object, or there is none.
+func (r *rolloutEntry) blank() bool { return r == nil || r.object.Status.Phase == "" }
+
+// inRelease reports whether the DaemonSet's own status says that a release is under way. While nothing is saved, that
+// means that others have deleted its state when nobody led: no other trace of it is left once the DaemonSet follows no
+// policy. Where the cluster has no policies, nobody could say how to go on, so the trace does not count.
+func (c *course) inRelease(ds *appsv1.DaemonSet, ix *index) bool {
+	return !c.assists && view.InRelease(&ds.Status) && ix.knowsPolicies()
 }
 
 // overwritten reports whether somebody else has written the status since, for example a second leader, whose work
@@ -120,7 +139,7 @@ func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step)
 	report := e.reportOn(set, st, next)
 	status := view.RolloutStatus(&before, &next.state, &report)
 	switch {
-	case equality.Semantic.DeepEqual(status, before), c.entry == nil && !c.driven:
+	case equality.Semantic.DeepEqual(status, before), c.entry == nil && !c.driven && !next.state.Unsure && next.guard.Held == 0:
 		c.keeps(next)
 		return time.Time{}, nil
 	case !next.moved && status.ObservedGeneration == before.ObservedGeneration && len(status.Failures) == len(before.Failures):

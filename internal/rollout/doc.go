@@ -41,9 +41,10 @@
 //     TestGuardNeverLetsMore here, TestGuardHolds in plan, the simulator (loses, keeps).
 //   - R11: input that cannot be read, or contradicts itself, holds the release. Held by: TestReleases here,
 //     TestSeveralPolicies, TestReleaseWhoseStatusCannotBeRead and TestReleaseWhosePolicyMayNotBeRead in engine.
-//   - R12: deleting the policy, the annotation or the DaemonSetRollout moves no pod by itself. Held by: the simulator
-//     of policies (goesOn; loses, of what the guard holds), TestDeletingWhatGuidesAReleaseMovesNothing and
-//     TestDeletingTheGuardMovesNothing in engine of all three.
+//   - R12: deleting the policy, the annotation or the DaemonSetRollout moves no pod by itself, and neither does deleting
+//     two of them. Held by: the simulator of policies (goesOn; loses, of what the guard holds),
+//     TestDeletingWhatGuidesAReleaseMovesNothing and TestDeletingTheGuardMovesNothing in engine of all three,
+//     TestDeletingAllThatGuidesARelease and TestDeletingTheGuardAndItsRecord of two.
 //   - R13: the engine writes neither spec nor metadata of DaemonSets, nodes and policies, nor the spec of DaemonSetRollouts. Held by: its
 //     role, which lets it write no such thing, and with which TestRole in compat runs it. The simulator's API has no such writes.
 //   - R14: at rest nothing is written; during a release a state in which only counts change is written once in ten

@@ -97,6 +97,27 @@ func isOurs(c appsv1.DaemonSetCondition) bool {
 	return false
 }
 
+// InRelease reports whether a status, as SetConditions has written it, says that something was saved about a release or
+// the guard that is not over. Reasons that are there before anything is saved do not count.
+func InRelease(s *appsv1.DaemonSetStatus) bool {
+	return !slices.Contains([]string{"", ReasonReleased, ReasonStateNotKept, rollout.PolicyUnreadable.String()}, progressingBecause(s))
+}
+
+// HoldsRemovals reports whether a status says that the guard holds pods.
+func HoldsRemovals(s *appsv1.DaemonSetStatus) bool {
+	return progressingBecause(s) == ReasonRemovalsHeld
+}
+
+// progressingBecause returns the reason of our condition Progressing; empty: there is none.
+func progressingBecause(s *appsv1.DaemonSetStatus) string {
+	for _, c := range s.Conditions {
+		if c.Type == ConditionProgressing && isOurs(c) {
+			return c.Reason
+		}
+	}
+	return ""
+}
+
 // progress returns status, reason and message of Progressing. The message changes only with the phase, never with a
 // pod.
 func (r *Standing) progress() appsv1.DaemonSetCondition {

@@ -168,3 +168,19 @@ func TestReasonsAreOurs(t *testing.T) {
 		t.Errorf("of theirs %q is left", said(&theirs))
 	}
 }
+
+// What is said before any state is saved, and what others say, does not count as a release under way.
+func TestInRelease(t *testing.T) {
+	for reason, want := range map[string]bool{
+		"PolicyGone": true, "AbortRequested": true, "TooManyFailed": true, "Rolling": true, "Soaking": true, "RemovalsHeld": true,
+		"Released": false, "StateNotKept": false, "PolicyUnreadable": false, "Foreign": false, "": false,
+	} {
+		s := appsv1.DaemonSetStatus{Conditions: []appsv1.DaemonSetCondition{{Type: "Foreign", Reason: "PolicyGone"}, {Type: ConditionProgressing, Reason: reason}}}
+		if got := InRelease(&s); got != want {
+			t.Errorf("%q: %v, want %v", reason, got, want)
+		}
+		if got := HoldsRemovals(&s); got != (reason == "RemovalsHeld") {
+			t.Errorf("%q: the guard holds pods: %v", reason, got)
+		}
+	}
+}
