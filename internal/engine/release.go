@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"everynode/internal/plan"
@@ -116,19 +117,23 @@ func (e *engine) leaves(set *setEntry, c *course) {
 }
 
 // meet handles a DaemonSet without saved state, or whose saved state is obsolete: it was without a policy, or managed
-// by another controller, and no longer has a pod of the stable revision.
+// by another controller, and no longer has a pod of the stable revision; or the state has outlived its DaemonSet.
 func (e *engine) meet(set *setEntry, hash string, c *course) {
 	stale := c.state.Phase == rollout.Idle && c.state.Target != hash
 	taken := c.problem == rollout.NotDriven && c.state.Stable != hash
-	if c.problem == rollout.ViewIncomplete || c.problem == rollout.NotObserved || c.state.Stable != "" && !stale && !taken {
+	gone := c.outlived(set.ds, hash, e.index)
+	if c.problem == rollout.ViewIncomplete || c.problem == rollout.NotObserved || c.state.Stable != "" && !stale && !taken && !gone {
 		return
 	}
 	pods, exposed, _ := e.index.revisionsInUse(set, hash, time.Now())
-	if _, all := pods[hash]; c.state.Stable != "" && !stale && (!all || len(pods) > 1) {
-		return // the other controller has not given all nodes the target
-	}
-	if _, has := pods[c.state.Stable]; stale && c.state.Stable != "" && (has || len(pods) == 0) {
+	_, has := pods[c.state.Stable]
+	_, all := pods[hash]
+	switch {
+	case c.state.Stable == "", gone && len(pods) == 0: // nothing is known, or nothing of it is left
+	case stale && (has || len(pods) == 0):
 		return
+	case !stale && (!taken || !all || len(pods) > 1):
+		return // the other controller has not given all nodes the target
 	}
 	first := rollout.First(hash, pods, exposed)
 	if first.Release += c.state.Release; c.lost && first.Stable != first.Target {
@@ -136,6 +141,14 @@ func (e *engine) meet(set *setEntry, hash string, c *course) {
 		first.Unsure, first.Stopped, first.Stops = true, true, 1
 	}
 	c.state, c.kept, c.lost = first, false, false
+}
+
+// outlived reports whether the state may be that of a deleted DaemonSet of the same name: it is about another template,
+// or from before the DaemonSet was created, and its stable revision is gone. Then it protects nothing, as long as there
+// are no pods. An object that people have created has no owner, so it is not deleted with its DaemonSet.
+func (c *course) outlived(ds *appsv1.DaemonSet, hash string, ix *index) bool {
+	older := !c.state.Opened.IsZero() && c.state.Opened.Before(ds.CreationTimestamp.Time)
+	return (older || c.state.Target != hash) && ix.revisionName(ds, c.state.Stable) == ""
 }
 
 // follow sets the release that the ledger follows: the one in the saved state, or, while that is about another

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"everynode/internal/view"
 )
@@ -186,4 +187,46 @@ func TestConditionThatWasLeft(t *testing.T) {
 			})
 		})
 	}
+}
+
+// People create the object before there is a DaemonSet. It is used as it is, and stays when the DaemonSet is deleted, as it has
+// no owner. Another DaemonSet of the same name has its pods at once, whatever its template is, and the numbers go on.
+func TestObjectOfAReleaseMadeByHand(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy("{}"))
+		c.addNodes(5)
+		c.collect(10 * time.Millisecond)
+		c.start()
+		c.makeRollout(`{"paused": true}`)
+		c.run(time.Second)
+		c.addSet(follows)
+		c.run(time.Minute)
+		c.covered(5, "agent:1")
+		c.editSet(image("agent:2"))
+		c.run(10 * time.Minute)
+		c.wantRelease("while it is paused", "Paused PauseRequested  0", map[string]int{"agent:1": 5})
+		c.ask("{}")
+		c.run(time.Hour)
+		c.covered(5, "agent:2")
+
+		// It is deleted at rest, and then in the middle of a release, also of the template that it comes back with.
+		for i, again := range []string{"agent:3", "agent:4", "agent:6"} {
+			c.remake("", time.Minute, follows, image(again))
+			c.run(time.Minute)
+			c.covered(5, again)
+			c.wantRelease("made again", "Idle   0", nil)
+			next := []string{"agent:4", "agent:5", "agent:7"}[i]
+			c.editSet(image(next))
+			c.run(5 * time.Minute)
+			c.wantRelease("the next release", "Soaking NotSoaked first 1", map[string]int{next: 1, again: 4})
+			if s := c.rollout().Status; s.Release != i+2 {
+				t.Errorf("it is release %d, want %d", s.Release, i+2)
+			}
+		}
+
+		c.remake(metav1.DeletePropagationOrphan, 0, follows, image("agent:7"))
+		c.run(time.Minute)
+		c.wantRelease("with the pods and revisions that were left", "Soaking NotSoaked first 1", map[string]int{"agent:7": 1, "agent:6": 4})
+	})
 }
