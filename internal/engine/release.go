@@ -34,8 +34,10 @@ type course struct {
 	// own is the object as this process has read or written it last; nil: there was none.
 	own   *rolloutEntry
 	state rollout.State
-	kept  bool      // the state is saved, except for counts since then
-	wrote time.Time // when the status was last written
+	// heeded are the requests that the saved state was computed with.
+	heeded rollout.Requests
+	kept   bool      // the state is saved, except for counts since then
+	wrote  time.Time // when the status was last written
 
 	stable *stableRevision // of state.Stable; nil: not read yet
 	order  ranks
@@ -299,6 +301,7 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	}
 	if c.entry != nil {
 		in.Requests, _ = view.RolloutRequests(c.entry.object) // what is wrong with them is in the report
+		in.Heeded = c.lastHeeded(in.Requests)
 	}
 	return in
 }

@@ -101,9 +101,22 @@ func TestOldRequestsStayOld(t *testing.T) {
 		if said := c.events("RequestIgnored"); len(said) != 0 {
 			t.Errorf("nobody has asked for anything: %q", said)
 		}
+		late := "promote names release 1, which is over; this is release 2"
+		c.ask(`{"promote": {"release": 1, "wave": "first"}}`)
+		c.run(5 * time.Second)
+		if said := c.events("RequestIgnored"); len(said) != 1 || !strings.Contains(said[0], late) || c.rollout().Status.Ignored != late {
+			t.Errorf("events: %q; status: %q", said, c.rollout().Status.Ignored)
+		}
+		c.ask(`{"promote": {"release": 1, "wave": "first"}, "paused": true}`)
+		c.stop()
+		c.start()
+		c.run(time.Minute)
+		if said := c.events("RequestIgnored"); len(said) != 1 {
+			t.Errorf("what was reported is reported again: %q", said)
+		}
 		c.ask(`{"promote": {"release": 3, "wave": "first"}}`)
 		c.run(5 * time.Second)
-		if said := c.events("RequestIgnored"); len(said) != 1 || !strings.Contains(said[0], "names release 3; this is release 2") {
+		if said := c.events("RequestIgnored"); len(said) != 2 || !strings.Contains(said[1], "names release 3; this is release 2") {
 			t.Errorf("events: %q", said)
 		}
 	})

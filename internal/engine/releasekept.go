@@ -106,6 +106,16 @@ func stateOf(entry *rolloutEntry) (s rollout.State, g rollout.Guard, err error) 
 	return s, g, nil
 }
 
+// lastHeeded returns the requests that the saved state was computed with, given those that stand in the object now. A
+// process that finds a change nobody has observed does not know which of the requests is new: it takes all to be, so
+// that none of them is ignored without a word.
+func (c *course) lastHeeded(now rollout.Requests) rollout.Requests {
+	if o := c.entry.object; o.Generation <= o.Status.ObservedGeneration {
+		c.heeded = now
+	}
+	return c.heeded
+}
+
 // keeps records the state that is saved now.
 func (c *course) keeps(s *step) { c.state, c.removals.Kept, c.kept = s.state, s.guard, true }
 

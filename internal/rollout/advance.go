@@ -14,12 +14,21 @@ const lookEvery = 30 * time.Second
 // one of its inputs changes, and at wake, which is zero if time alone changes nothing.
 func Advance(p *Policy, s State, in *Seen, now time.Time) (next State, wake time.Time) {
 	s = s.soak(now)
+	told := s.Ignored
 	s.Ignored = ""
 	if s.Stable == "" && in.Problem == ViewIncomplete {
 		return s.to(Held, in.Problem), time.Time{}
 	}
 	s = s.aim(in)
-	s = s.heed(p, in)
+	late, made := in.late(s.Release, told)
+	if next, wake = s.heed(p, in).decide(p, in, now); made || next.Ignored == "" {
+		next.Ignored = late
+	}
+	return next, wake
+}
+
+// decide returns how far the release may go, once the requests were heeded.
+func (s State) decide(p *Policy, in *Seen, now time.Time) (next State, wake time.Time) {
 	switch {
 	case s.Stopped && s.Unsure:
 		return s.to(Held, StableUnknown), time.Time{}
@@ -169,6 +178,28 @@ func (s State) heed(p *Policy, in *Seen) State {
 	}
 	s.ignorePromotion(p, r.Promote)
 	return s
+}
+
+// late returns what the state must say of requests about releases that are over; empty: nothing. made means that such a
+// request is new. It is reported until it is gone from the object, or another release begins: told is what the state said
+// so far. Requests that were heeded in their time also stay in the object, and nothing is said of them.
+func (in *Seen) late(release int, told string) (text string, made bool) {
+	fresh := in.Requests.since(&in.Heeded)
+	for what, about := range fresh.about {
+		if about > 0 && about < release {
+			return overText(what, about, release), true
+		}
+	}
+	for what, about := range in.Requests.about {
+		if told != "" && about < release && told == overText(what, about, release) {
+			return told, false
+		}
+	}
+	return "", false
+}
+
+func overText(what string, about, release int) string {
+	return fmt.Sprintf("%s names release %d, which is over; this is release %d", what, about, release)
 }
 
 // ignorePromotion records that a promotion cannot do anything. A promotion of an earlier wave has done its work,

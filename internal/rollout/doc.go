@@ -30,9 +30,10 @@
 //   - R7: the stable revision exists as long as the status names it, whatever the limit of the history. Held by:
 //     TestStableRevisionIsKept and TestStableRevisionWithoutPodsIsKept in engine. The simulator has no history. Where
 //     others have deleted it: TestStableRevisionIsGone.
-//   - R8: a request that names another release or a wave that is not open changes nothing, and the state says so if
-//     that wave is still to come; a request that stays in an object takes effect once. Held by:
-//     TestIgnoredRequestsChangeNothing here, the simulator (asked), TestOldRequestsStayOld in engine.
+//   - R8: a request that names another release or a wave that is not open changes nothing. The state says so if that
+//     wave or release is still to come, and if a new request names a release that is over. A request that stays in an
+//     object takes effect once, and is not reported in later releases. Held by: TestIgnoredRequestsChangeNothing and
+//     yesterdays-release.txtar here, the simulator (asked), TestOldRequestsStayOld in engine.
 //   - R9: the budget of the DaemonSet (I4 of package plan) holds over all revisions together. Held by: TestReleaseKeepsTheBudget in plan, the
 //     simulator (decidedInRelease).
 //   - R9b: no more nodes are under way than maxUnavailable or maxSurge, plus the forgiven ones, whether their old pods

@@ -252,6 +252,7 @@ func TestIgnoredRequestsChangeNothing(t *testing.T) {
 			w.nodes[fmt.Sprint("n", i)].revision = "a"
 		}
 		w.settle()
+		w.state.Release = rapid.IntRange(0, 3).Draw(t, "releases before")
 		w.target, w.bad["b"] = "b", rapid.Bool().Draw(t, "bad")
 		w.run(time.Duration(rapid.IntRange(0, 3600).Draw(t, "after")) * time.Second)
 		in := w.seen()
@@ -260,8 +261,12 @@ func TestIgnoredRequestsChangeNothing(t *testing.T) {
 		in.Requests = Requests{Promote: Promotion{Release: other, Wave: "all", All: rapid.Bool().Draw(t, "all")}, Abort: other, Retry: other, Plain: other,
 			Resume: Resumption{Release: other, Stop: plain.Stops}}
 		asked, again := Advance(&w.policy, w.state, in, w.time())
-		if asked.Ignored == "" && other > plain.Release {
+		if asked.Ignored == "" && other > 0 {
 			t.Fatalf("nothing is said of what was ignored: %+v", asked)
+		}
+		in.Heeded = in.Requests
+		if stay, _ := Advance(&w.policy, w.state, in, w.time()); stay.Ignored != plain.Ignored && other < plain.Release {
+			t.Fatalf("requests that were heeded in their time are reported: %+v", stay)
 		}
 		asked.Ignored = plain.Ignored
 		if asked != plain || !wake.Equal(again) {

@@ -167,6 +167,8 @@ type Seen struct {
 	Layout   *Layout
 	Counts   []Counts
 	Requests Requests
+	// Heeded are the requests as they were when the state was last saved. Those that differ now are new.
+	Heeded Requests
 }
 
 // candidates returns how many nodes of the steps up to that one could be granted the target.
@@ -196,6 +198,25 @@ type Requests struct {
 func (r *Requests) about(yield func(what string, release int) bool) {
 	_ = yield("promote", r.Promote.Release) && yield("resume", r.Resume.Release) && yield("abort", r.Abort) &&
 		yield("retry", r.Retry) && yield("plain", r.Plain)
+}
+
+// since returns the requests that differ from those before.
+func (r Requests) since(before *Requests) Requests {
+	if r.Promote == before.Promote {
+		r.Promote = Promotion{}
+	}
+	if r.Resume == before.Resume {
+		r.Resume = Resumption{}
+	}
+	for _, of := range []struct {
+		now *int
+		was int
+	}{{&r.Abort, before.Abort}, {&r.Retry, before.Retry}, {&r.Plain, before.Plain}} {
+		if *of.now == of.was {
+			*of.now = 0
+		}
+	}
+	return r
 }
 
 // Promotion is the promotion of a wave; All: of all remaining waves, without their soak.

@@ -15,6 +15,7 @@ type world struct {
 	policy   Policy
 	state    State
 	requests Requests
+	heeded   Requests
 	target   string
 	nodes    map[string]*testNode
 	bound    int
@@ -62,7 +63,7 @@ func (w *world) failed(n *testNode) bool {
 }
 
 func (w *world) seen() *Seen {
-	in := &Seen{Target: w.target, Pods: map[string]int{}, Bound: w.bound, Problem: w.problem, Unwell: w.unwell, Requests: w.requests}
+	in := &Seen{Target: w.target, Pods: map[string]int{}, Bound: w.bound, Problem: w.problem, Unwell: w.unwell, Requests: w.requests, Heeded: w.heeded}
 	for _, n := range w.nodes {
 		if n.revision == "" {
 			continue
@@ -121,6 +122,7 @@ func (w *world) settle() (wake time.Time) {
 	for range 100 + 10*len(w.nodes) {
 		in, before := w.seen(), w.state
 		w.state, wake = Advance(&w.policy, w.state, in, w.time())
+		w.heeded = in.Requests
 		w.tell(before, in)
 		if w.check != nil {
 			w.check(before, in)

@@ -7,7 +7,8 @@ import (
 )
 
 // asked is called when a controller has worked out the next state of a release (R8). Requests about other releases
-// must change nothing, and requests about a release that has not begun must be reported.
+// must change nothing. Requests about a release that has not begun must be reported, and so must new ones about a release
+// that is over.
 func (k *checker) asked(c *controller, in *rollout.Seen, next *rollout.State) {
 	if c.index.keeper == nil {
 		return
@@ -26,6 +27,8 @@ func (k *checker) asked(c *controller, in *rollout.Seen, next *rollout.State) {
 	switch {
 	case is != want:
 		k.w.fail("R8: of %+v only %+v is about release %d; it is %+v then, not %+v", all, as.Requests, aimed.Release, want, is)
+	case tooLate(all, in.Heeded, aimed.Release) && !told:
+		k.w.fail("R8: nothing is said of %+v, of which some is new and about an earlier release than %d", all, aimed.Release)
 	case latest(all) > next.Release && !told && !ends:
 		k.w.fail("R8: nothing is said of %+v, of which some is about another release than %d", all, next.Release)
 	}
@@ -46,6 +49,22 @@ func about(r rollout.Requests, numbers ...int) rollout.Requests {
 		}
 	}
 	return r
+}
+
+// tooLate reports whether a request that was not there before is about a release that is over.
+func tooLate(all, before rollout.Requests, release int) bool {
+	for _, r := range []struct {
+		number int
+		made   bool
+	}{
+		{all.Promote.Release, all.Promote != before.Promote}, {all.Resume.Release, all.Resume != before.Resume},
+		{all.Abort, all.Abort != before.Abort}, {all.Retry, all.Retry != before.Retry}, {all.Plain, all.Plain != before.Plain},
+	} {
+		if r.made && r.number > 0 && r.number < release {
+			return true
+		}
+	}
+	return false
 }
 
 // latest returns the last release that any request is about.

@@ -15,11 +15,12 @@ import (
 type course struct {
 	read, reading bool // the state was read from the server in this term, or is being read
 	state         rollout.State
-	kept          bool    // the state is kept, except for what was counted since
-	own           *keeper // what this process has kept or read last; nil: nothing
-	holds         bool    // nothing may be done before the new state is kept
-	unsure        bool    // the outcome of the last write of the state is not known: it is read again
-	stuck         bool    // the last write of the state failed: nothing is granted
+	heeded        rollout.Requests // those that the state was computed with
+	kept          bool             // the state is kept, except for what was counted since
+	own           *keeper          // what this process has kept or read last; nil: nothing
+	holds         bool             // nothing may be done before the new state is kept
+	unsure        bool             // the outcome of the last write of the state is not known: it is read again
+	stuck         bool             // the last write of the state failed: nothing is granted
 	retryAt       time.Duration
 	wrote         time.Duration
 	release       *plan.Release
@@ -95,7 +96,7 @@ func (c *controller) readCourse() {
 		}
 		k.read, k.unsure, k.state = true, false, rollout.State{}
 		if k.own = c.index.keeper; k.own != nil {
-			k.state, k.removals.Kept = k.own.state, k.own.guard
+			k.state, k.heeded, k.removals.Kept = k.own.state, k.own.heeded, k.own.guard
 		}
 		c.w.check.takes(c, k.own)
 		switch c.w.bug {
@@ -270,7 +271,7 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 		c.touch() // nothing was granted in this decision: the next one may
 	}
 	in := c.seen(set)
-	next, wake := step{state: rollout.State{Release: k.state.Release}}, time.Time{}
+	next, wake := step{state: rollout.State{Release: k.state.Release}, heeded: in.Requests}, time.Time{}
 	if driven || k.state.Phase != rollout.Idle {
 		next.state, wake = rollout.Advance(c.policy(), k.state, &in, c.clock())
 		c.w.check.asked(c, &in, &next.state)
@@ -312,7 +313,7 @@ func sameCourse(a, b rollout.State) bool {
 
 // keeps records the state that is kept now.
 func (k *course) keeps(s *step, now time.Time) {
-	if k.state, k.removals.Kept, k.kept = s.state, s.guard, true; s.lets {
+	if k.state, k.heeded, k.removals.Kept, k.kept = s.state, s.heeded, s.guard, true; s.lets {
 		k.removals.Allow(s.held, now)
 	}
 }
@@ -395,7 +396,8 @@ func (c *controller) seen(set *daemonSet) rollout.Seen {
 		}
 	}
 	if c.index.keeper != nil {
-		if in.Requests = c.index.keeper.requests; c.w.bug == AnyRelease {
+		in.Requests, in.Heeded = c.index.keeper.requests, k.heeded
+		if c.w.bug == AnyRelease {
 			in.Requests = anyRelease(in.Requests, k.state.Release)
 		}
 	}

@@ -26,7 +26,8 @@
 //	             target and grants it; and when it takes effect, no more nodes have the target, by the true state of the
 //	             API, than the highest quota that was kept. Nodes that got it before a policy came are not counted.
 //	R5           nothing is granted while more nodes have failed than the policy allows
-//	R8           requests about other releases change nothing, and requests about a future release are reported
+//	R8           requests about other releases change nothing; those about a future release are reported, and so are new
+//	             ones about a release that is over
 //	R9           the budget holds over both revisions
 //	R10          within an hour, by the engine's clock, no more nodes lose their pods to changes of labels and of the template's
 //	             placement than the policy and people allow, whichever process deletes the pods

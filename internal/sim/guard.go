@@ -12,11 +12,12 @@ import (
 
 // step is how far a release gets in one look.
 type step struct {
-	state rollout.State
-	guard rollout.Guard
-	held  []string // nodes
-	lets  bool     // what is held may go now
-	moved bool     // something has changed other than counts
+	state  rollout.State
+	heeded rollout.Requests
+	guard  rollout.Guard
+	held   []string // nodes
+	lets   bool     // what is held may go now
+	moved  bool     // something has changed other than counts
 }
 
 // removing works out what may go now.

@@ -19,6 +19,7 @@ type keeper struct {
 	state     rollout.State
 	guard     rollout.Guard
 	requests  rollout.Requests
+	heeded    rollout.Requests // those that the state was computed with
 	allowance rollout.Allowance
 	version   uint64
 }
@@ -58,7 +59,7 @@ func (a *api) keep(s rollout.State, g rollout.Guard, version uint64) answer {
 	}
 	a.w.tracef("api      release %d of %s over %s: %s %s, wave %s, quota %d", s.Release, s.Target, s.Stable, s.Phase, s.Reason, s.Wave, s.Quota)
 	a.w.check.keeps(&s, &g)
-	return answer{keeper: a.putKeeper(func(o *keeper) { o.state, o.guard = s, g })}
+	return answer{keeper: a.putKeeper(func(o *keeper) { o.state, o.guard, o.heeded = s, g, o.requests })}
 }
 
 // governs edits the policy, or deletes it.
