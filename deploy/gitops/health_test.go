@@ -127,6 +127,7 @@ var (
 func rolloutVerdicts() map[string]verdict {
 	return map[string]verdict{
 		"Idle":                           through,
+		"Idle PolicyGone":                through,
 		"Idle, and the guard holds pods": stands,
 		"Rolling UnderQuota":             goesOn,
 		"Rolling UnderQuota, and the guard holds pods": stands,

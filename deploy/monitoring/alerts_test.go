@@ -236,6 +236,7 @@ func TestAlertsFire(t *testing.T) {
 		"nodes do not come up in one":       {stands("Rolling", "NotSettled"), []string{"EverynodeUpdateStuck"}},
 		"a way back gets no further":        {stands("RollingBack", "AbortRequested"), []string{"EverynodeUpdateStuck"}},
 		"nodes do not get what they missed": {stands("Idle", ""), []string{"EverynodeUpdateStuck"}},
+		"the same, and there is no policy":  {stands("Idle", "PolicyGone"), []string{"EverynodeUpdateStuck"}},
 		"nodes wait for a window":           {stands("Idle", "WindowClosed"), nil},
 		"a release soaks":                   {stands("Soaking", "NotSoaked"), nil},
 		"a release waits for a yes":         {stands("Waiting", "NotApproved"), nil},

@@ -148,6 +148,9 @@ func (r *recorder) moved(ds *appsv1.DaemonSet, before, now *view.DaemonSetRollou
 	if phase || reason {
 		r.release(ds, now)
 	}
+	if why, _ := rollout.ReasonOf(now.Reason); now.Phase == idle && now.Reason != before.Reason && why.OfPolicy() {
+		r.event(ds, corev1.EventTypeWarning, now.Reason, "%s", now.Message)
+	}
 	// A request that was acted on stays in the object, and does not concern the next release: only a new request is
 	// reported.
 	if asked := now.ObservedGeneration != before.ObservedGeneration; asked && now.Ignored != before.Ignored && now.Ignored != "" {

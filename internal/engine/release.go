@@ -248,6 +248,9 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 	switch {
 	case c.driven || c.state.Phase != rollout.Idle:
 		next.state, wake = rollout.Advance(c.policyOrDefault(), c.state, &next.seen, st.now)
+		if !c.driven && next.state.Phase == rollout.Idle {
+			next.state.Reason = rollout.NoReason // it needs no policy from now on
+		}
 	case !e.index.knowsPolicies():
 		return time.Time{}, nil // it may follow one
 	}

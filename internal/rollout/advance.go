@@ -32,9 +32,9 @@ func (s State) decide(p *Policy, in *Seen, now time.Time) (next State, wake time
 	switch {
 	case s.Stopped && s.Unsure:
 		return s.to(Held, StableUnknown), time.Time{}
-	case s.Target == s.Stable && (in.Problem == NoReason || in.Problem.ofPolicy()):
+	case s.Target == s.Stable && (in.Problem == NoReason || in.Problem.OfPolicy()):
 		return s.idle(p, in, now)
-	case s.Back && (in.Problem == NoReason || in.Problem.ofPolicy()):
+	case s.Back && (in.Problem == NoReason || in.Problem.OfPolicy()):
 		return s.back(in), time.Time{}
 	case in.Problem != NoReason:
 		return s.to(Held, in.Problem), time.Time{}
@@ -117,13 +117,15 @@ func First(target string, pods map[string]int, exposed int) State {
 }
 
 // idle returns the state while the template has the stable revision. Nodes with another revision go back to it, or have
-// missed a release. The state says what they wait for.
+// missed a release. The state says what they wait for, and why the next release would be held.
 func (s State) idle(p *Policy, in *Seen, now time.Time) (next State, wake time.Time) {
 	s = State{Stable: s.Stable, Target: s.Target, Release: s.Release, Reverting: s.Reverting && in.Other > 0, Ignored: s.Ignored}
 	switch {
 	case s.Reverting:
 		return s.to(RollingBack, Reverted), time.Time{}
-	case in.Other == 0 || in.Problem != NoReason:
+	case in.Problem != NoReason:
+		return s.to(Idle, in.Problem), time.Time{} // it will hold the next release
+	case in.Other == 0:
 		return s, time.Time{}
 	}
 	return s.to(Idle, p.Rests(&in.Requests, now)), p.Turns(now)

@@ -38,7 +38,8 @@ func PhaseOf(name string) (p Phase, known bool) {
 // Reason is why a release is in its phase.
 type Reason uint8
 
-// The reasons. Idle has one only while nodes that missed a release wait for a person or a window.
+// The reasons. Idle has one only while nodes that missed a release wait for a person or a window, or while the policy
+// cannot be followed (OfPolicy), so that the next release would be held.
 const (
 	NoReason         Reason = iota
 	UnderQuota              // there are nodes that can be granted the target
@@ -55,7 +56,7 @@ const (
 	APIUnwell               // the API server answers late, with errors, or not
 	ViewIncomplete          // the engine has not seen all of the cluster yet
 	PolicyUnreadable        // the policy has errors
-	PolicyGone              // the policy is gone in the middle of a release
+	PolicyGone              // the policy that the DaemonSet names does not exist, or it was removed in the middle of a release
 	SeveralPolicies         // more than one policy names the DaemonSet
 	StableGone              // the stable revision no longer exists
 	StableUnknown           // pods of several revisions, and nothing says which of them is good
@@ -80,8 +81,8 @@ func ReasonOf(name string) (r Reason, known bool) {
 	return Reason(max(i, 0)), i >= 0
 }
 
-// ofPolicy reports whether the reason is about a policy. Going back needs no policy.
-func (r Reason) ofPolicy() bool {
+// OfPolicy reports whether the reason is that there is no policy to follow. Going back needs none.
+func (r Reason) OfPolicy() bool {
 	return r == PolicyUnreadable || r == PolicyGone || r == SeveralPolicies
 }
 

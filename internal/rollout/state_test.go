@@ -42,7 +42,9 @@ func TestRests(t *testing.T) {
 		{"in a pause", Seen{Other: 2, Requests: pause}, State{}, open, Idle, PauseRequested, 7 * time.Hour},
 		{"outside of a window", Seen{Other: 2}, State{}, shut, Idle, WindowClosed, 23 * time.Hour},
 		{"a template that was put back", Seen{Other: 2, Requests: pause}, State{Reverting: true}, shut, RollingBack, Reverted, -1},
-		{"a policy that cannot be followed", Seen{Other: 2, Problem: PolicyGone}, State{}, shut, Idle, NoReason, -1},
+		{"a policy that cannot be followed", Seen{Other: 2, Problem: PolicyUnreadable}, State{}, shut, Idle, PolicyUnreadable, -1},
+		{"a policy that is not there, and nothing has missed it", Seen{Problem: PolicyGone, Requests: pause}, State{}, open, Idle, PolicyGone, -1},
+		{"the same, and the template was put back", Seen{Other: 2, Problem: PolicyGone}, State{Reverting: true}, open, RollingBack, Reverted, -1},
 	} {
 		s, in := test.s, test.in
 		s.Stable, s.Target, in.Target, s.Release = "a", "a", "a", 3

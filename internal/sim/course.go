@@ -275,6 +275,9 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	if driven || k.state.Phase != rollout.Idle {
 		next.state, wake = rollout.Advance(c.policy(), k.state, &in, c.clock())
 		c.w.check.asked(c, &in, &next.state)
+		if !driven && next.state.Phase == rollout.Idle {
+			next.state.Reason = rollout.NoReason // it needs no policy from now on
+		}
 	}
 	c.removing(&next)
 	if in.Unwell {

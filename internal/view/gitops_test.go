@@ -56,6 +56,7 @@ func situations() []situation {
 	all := []situation{
 		{name: "Idle", kept: idle, seen: func(in *rollout.Seen) { in.Target = oldRevision }},
 		{name: "Idle, and the guard holds pods", kept: idle, seen: func(in *rollout.Seen) { in.Target = oldRevision }, held: 2},
+		{name: "Idle PolicyGone", kept: idle, seen: func(in *rollout.Seen) { in.Target, in.Problem = oldRevision, rollout.PolicyGone }},
 		{name: "Rolling UnderQuota", kept: idle},
 		{name: "Rolling UnderQuota, and the guard holds pods", kept: idle, held: 2},
 		{name: "Rolling NotSettled", kept: canary, seen: func(in *rollout.Seen) { down(in); in.UnderWay = 1 }},

@@ -102,15 +102,15 @@ func rolloutMessage(s *rollout.State, r *RolloutReport) string {
 func reasonText(s *rollout.State, r *RolloutReport) string {
 	n := &r.Nodes
 	wave := "wave " + waveOf(s)
-	if s.Phase == rollout.Idle && s.Reason != rollout.NoReason {
+	switch {
+	case s.Phase == rollout.Idle && s.Reason.OfPolicy():
+		return idleText(s)
+	case s.Phase == rollout.Idle && s.Reason != rollout.NoReason:
 		return restsText(s, r)
 	}
 	switch s.Reason {
 	case rollout.NoReason:
-		if s.Stable == "" {
-			return "the DaemonSet follows no policy"
-		}
-		return "all nodes get " + s.Stable
+		return idleText(s)
 	case rollout.UnderQuota:
 		return fmt.Sprintf("%s: %d of %d nodes have %s", wave, n.Exposed, s.Quota, s.Target)
 	case rollout.NotSettled:
@@ -131,6 +131,20 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 		return backText(s, r)
 	}
 	return problemText(s)
+}
+
+// idleText describes a DaemonSet of which no release is under way, and what will hold the next one.
+func idleText(s *rollout.State) string {
+	text := "all nodes get " + s.Stable
+	switch {
+	case s.Stable == "":
+		return "the DaemonSet follows no policy"
+	case s.Reason == rollout.PolicyGone:
+		return text + "; the next release will be held: the policy that the DaemonSet names does not exist"
+	case s.Reason.OfPolicy():
+		return text + "; the next release will be held: " + problemText(s)
+	}
+	return text
 }
 
 // restsText describes what nodes that have missed a release wait for.
@@ -168,7 +182,7 @@ func problemText(s *rollout.State) string {
 	case rollout.PolicyUnreadable:
 		return "the policy cannot be followed"
 	case rollout.PolicyGone:
-		return "the policy was removed in the middle of a release; create it again, abort, or let all nodes get " + s.Target + " (plain)"
+		return "there is no policy to follow: it was removed, or never existed; create it, abort, or let all nodes get " + s.Target + " (plain)"
 	case rollout.SeveralPolicies:
 		return "more than one policy chooses the DaemonSet"
 	case rollout.StableGone:

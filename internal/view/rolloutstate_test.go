@@ -254,6 +254,10 @@ func TestRolloutMessages(t *testing.T) {
 		want   string
 	}{
 		{rollout.Idle, rollout.NoReason, "all nodes get a"},
+		{rollout.Idle, rollout.PolicyGone, "all nodes get a; the next release will be held: the policy that the DaemonSet names does not exist"},
+		{rollout.Idle, rollout.PolicyUnreadable, "all nodes get a; the next release will be held: the policy cannot be followed"},
+		{rollout.Idle, rollout.SeveralPolicies, "all nodes get a; the next release will be held: more than one policy chooses the DaemonSet"},
+		{rollout.Held, rollout.PolicyGone, "there is no policy to follow: it was removed, or never existed; create it, abort, or let all nodes get b (plain)"},
 		{rollout.Idle, rollout.PauseRequested, "all nodes get a, and 4 that missed it wait until the pause ends (spec.paused)"},
 		{rollout.Idle, rollout.WindowClosed, "all nodes get a, and 4 that missed it wait for a window; the next opens on Fri 27 Nov 09:00 UTC"},
 		{rollout.Rolling, rollout.UnderQuota, "wave first/eu: 3 of 5 nodes have b"},

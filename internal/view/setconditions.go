@@ -149,7 +149,10 @@ func (r *Standing) goesOn(c *appsv1.DaemonSetCondition) {
 	of := fmt.Sprintf("release %d, wave %s: ", s.Release, waveOf(s))
 	switch {
 	case s.Phase == rollout.Idle:
-		c.Reason, c.Message = ReasonReleased, "all nodes get "+s.Stable
+		c.Reason, c.Message = ReasonReleased, "all nodes get "+s.Stable // tools that wait look for this reason
+		if s.Reason.OfPolicy() {
+			c.Message = idleText(s)
+		}
 	case s.Phase == rollout.RollingBack:
 		c.Message = fmt.Sprintf("release %d: nodes go back to %s", s.Release, s.Stable)
 	case s.Phase == rollout.Paused:

@@ -34,6 +34,8 @@ func TestSetConditions(t *testing.T) {
 		want string // of Progressing
 	}{
 		{Standing{State: &rollout.State{Stable: "s", Target: "s"}}, "True Released: all nodes get s"},
+		{Standing{State: &rollout.State{Stable: "s", Target: "s", Reason: rollout.PolicyGone}, Wrong: []string{"there is no RolloutPolicy x"}},
+			"True Released: all nodes get s; the next release will be held: the policy that the DaemonSet names does not exist; there is no RolloutPolicy x"},
 		{Standing{State: release(rollout.Rolling, rollout.UnderQuota)}, "True Rolling: release 3, wave zones/eu-a: it gets t in place of s"},
 		{Standing{State: release(rollout.Rolling, rollout.NotSettled)}, "True Rolling: release 3, wave zones/eu-a: it gets t in place of s"},
 		{Standing{State: release(rollout.Rolling, rollout.APIUnwell)},

@@ -109,7 +109,8 @@ func (s *snapshot) follow(in *plan.Input, ds *daemonSet) {
 
 // rests reports whether nodes that have missed a release wait until a pause ends or a window opens.
 func rests(status *view.DaemonSetRolloutStatus) bool {
-	return status != nil && status.Phase == rollout.Idle.String() && status.Reason != ""
+	return status != nil && status.Phase == rollout.Idle.String() &&
+		(status.Reason == rollout.PauseRequested.String() || status.Reason == rollout.WindowClosed.String())
 }
 
 // await explains, in a row whose outdated pod nobody deletes now, what the pod waits for.

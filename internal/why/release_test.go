@@ -85,7 +85,8 @@ func TestReleaseUnderWay(t *testing.T) {
 func testBeside(t *testing.T, w *world, stable *appsv1.ControllerRevision) {
 	before := stable.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 	atRest := rollout.State{Stable: w.hash, Target: w.hash, Release: 4}
-	reverted, unseen, paused, shut := atRest, atRest, atRest, atRest
+	reverted, unseen, paused, shut, alone := atRest, atRest, atRest, atRest, atRest
+	alone.Reason = rollout.PolicyGone
 	paused.Reason, shut.Reason = rollout.PauseRequested, rollout.WindowClosed
 	reverted.Phase, reverted.Reason, reverted.Reverting = rollout.RollingBack, rollout.Reverted, true
 	unseen.Stable, unseen.Target, unseen.Phase, unseen.Reason = before, before, rollout.Held, rollout.NotObserved
@@ -106,6 +107,7 @@ func testBeside(t *testing.T, w *world, stable *appsv1.ControllerRevision) {
 		{"at rest in a pause", paused, true, true, "OnDelete", waits, true},
 		{"the same in charge", paused, false, true, "RollingUpdate", waits, false},
 		{"at rest while no window is open", shut, false, true, "OnDelete", waits, false},
+		{"at rest, and the policy is gone", alone, false, false, "OnDelete", byHand, false},
 		{"a revert", reverted, true, true, "OnDelete", goes, true},
 		{"a revert without a policy", reverted, true, false, "OnDelete", goes, true},
 		{"a revert in charge", reverted, false, true, "OnDelete", goes, false},

@@ -49,7 +49,7 @@ func (cmd fleetCommand) command() *cobra.Command {
 		Use:   "fleet",
 		Short: "Show every DaemonSet that follows a RolloutPolicy, and where its release is",
 		Long: "Show every DaemonSet that follows a RolloutPolicy, and where its release is: the worst first, and those that are finished last. " +
-			"Beside the phase stands whether it is paused, and how many pods the policy's guard holds.",
+			"Beside the phase stands whether it is paused, why the next release will be held, and how many pods the policy's guard holds.",
 		Example: `  everynode fleet
   everynode fleet -n monitoring -o wide      # also what each waits for
   everynode fleet --kubeconfig ~/.kube/config -o json`,
@@ -103,8 +103,14 @@ func rowOf(o *view.DaemonSetRollout) fleetRow {
 	return r
 }
 
+// nextHeld reports whether no release is under way, and the next one will be held, since there is no policy to follow.
+func (r *fleetRow) nextHeld() bool {
+	why, _ := rollout.ReasonOf(r.Reason)
+	return r.Phase == rollout.Idle.String() && why.OfPolicy()
+}
+
 // worse orders first what a person should look at first. A phase that this version does not know is among that, and
-// so is a guard that holds pods, whatever the phase.
+// so is a guard that holds pods, whatever the phase. A policy that will hold the next release is among what waits.
 func worse(a, b fleetRow) int {
 	order := []string{}
 	for _, p := range []rollout.Phase{rollout.Halted, rollout.Held, rollout.RollingBack, rollout.Aborted, rollout.Waiting, rollout.Paused, rollout.Rolling, rollout.Soaking, rollout.Idle} {
@@ -112,8 +118,11 @@ func worse(a, b fleetRow) int {
 	}
 	place := func(r *fleetRow) int {
 		at := slices.Index(order, r.Phase)
-		if r.Held > 0 {
+		switch {
+		case r.Held > 0:
 			at = min(at, slices.Index(order, rollout.Held.String()))
+		case r.nextHeld():
+			at = min(at, slices.Index(order, rollout.Waiting.String()))
 		}
 		return at
 	}
@@ -136,6 +145,9 @@ func (cmd fleetCommand) print(rows []fleetRow, wide bool) error {
 		phase := r.Phase
 		if r.Paused && phase != rollout.Paused.String() {
 			phase += ",paused"
+		}
+		if r.nextHeld() {
+			phase += "," + r.Reason
 		}
 		if r.Held > 0 {
 			phase += fmt.Sprintf(",%d held", r.Held)

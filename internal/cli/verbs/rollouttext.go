@@ -57,6 +57,9 @@ func (t releaseText) summary() string {
 	}
 	if r.through() && s.Phase == rollout.Idle {
 		text := fmt.Sprintf("%s, all of %d nodes get %s", s.Phase, n.Eligible, r.revision(s.Stable))
+		if s.Reason.OfPolicy() {
+			text += fmt.Sprintf("; the next release will be held (%s)", s.Reason)
+		}
 		if n.Other > 0 {
 			text += fmt.Sprintf("; %s of another revision", console.Counted(n.Other, "node"))
 		}
