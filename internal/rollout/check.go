@@ -15,7 +15,7 @@ func (p *Policy) Check() (wrong []string) {
 	if len(p.Waves) == 0 {
 		say("spec.waves: it is empty; leave the field out to get those of the default policy")
 	}
-	names := map[string]int{}
+	names, last := map[string]int{}, map[bool]int{} // last: of the waves that count in percent, and of the others
 	for i := range p.Waves {
 		w, at := &p.Waves[i], fmt.Sprintf("spec.waves[%d]", i)
 		checkAmount(say, at+".nodes", w.Nodes, 1)
@@ -28,9 +28,10 @@ func (p *Policy) Check() (wrong []string) {
 		if w.Soak < 0 {
 			say("%s.soak: %s is negative", at, w.Soak)
 		}
-		if i > 0 && w.Nodes.Percent == p.Waves[i-1].Nodes.Percent && w.Nodes.Value < p.Waves[i-1].Nodes.Value {
-			say("%s.nodes: %s is fewer than the %s of the wave before; the number counts all nodes that have the revision by then", at, amount(w.Nodes), amount(p.Waves[i-1].Nodes))
+		if before, is := last[w.Nodes.Percent]; is && w.Nodes.Value < p.Waves[before].Nodes.Value {
+			say("%s.nodes: %s is fewer than the %s of waves[%d]; the number counts all nodes that have the revision by then", at, amount(w.Nodes), amount(p.Waves[before].Nodes), before)
 		}
+		last[w.Nodes.Percent] = i
 	}
 	if n := len(p.Waves); n > 0 {
 		if last := &p.Waves[n-1]; last.Nodes != (plan.Amount{Value: 100, Percent: true}) {

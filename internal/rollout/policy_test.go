@@ -45,7 +45,10 @@ func TestCheck(t *testing.T) {
 	}{
 		{func(p *Policy) { p.Waves = nil }, "spec.waves: it is empty"},
 		{func(p *Policy) { p.Waves[0].Nodes.Value = 0 }, "spec.waves[0].nodes: 0 is too few"},
-		{func(p *Policy) { p.Waves[0].Nodes = percent(20) }, "spec.waves[1].nodes: 10% is fewer than the 20% of the wave before"},
+		{func(p *Policy) { p.Waves[0].Nodes = percent(20) }, "spec.waves[1].nodes: 10% is fewer than the 20% of waves[0]"},
+		{func(p *Policy) {
+			p.Waves = append([]Wave{{Name: "a", Nodes: percent(20)}, {Name: "b", Nodes: plan.Amount{Value: 5}}}, p.Waves[1:]...)
+		}, "spec.waves[2].nodes: 10% is fewer than the 20% of waves[0]"},
 		{func(p *Policy) { p.Waves[1].Nodes = percent(101) }, "spec.waves[1].nodes: 101% is more than all"},
 		{func(p *Policy) { p.Waves[2].Nodes = percent(99) }, "spec.waves[2].nodes: the last wave must be 100%"},
 		{func(p *Policy) { p.Waves[2].Nodes = plan.Amount{Value: 1 << 40} }, "spec.waves[2].nodes: 1099511627776 is out of range"},

@@ -114,7 +114,23 @@ const (
 	warnNotHeld     = "NotHeld"
 	warnNotDriven   = "NotDriven"
 	warnUpdateHeld  = "UpdateHeld"
+	warnAddsNothing = "WaveAddsNothing"
 )
+
+// shrinking returns a sentence for each wave that asks for fewer nodes than an earlier one has reached by then. The policy
+// does not show it if one gives a number, and the other a percentage. nodes is how many should have a pod.
+func shrinking(p *rollout.Policy, nodes int) (said []string) {
+	reached := 0
+	for i := range p.Waves {
+		w := &p.Waves[i]
+		wants := min(max(w.Nodes.Of(nodes), 1), nodes)
+		if wants < reached {
+			said = append(said, fmt.Sprintf("wave %s is up to %d of the %d nodes, but %d have the new version before it begins: it adds no node, and only soaks", w.Name, wants, nodes, reached))
+		}
+		reached = max(reached, wants)
+	}
+	return said
+}
 
 // unknownLabels returns the label keys that a policy uses and no node has: most likely a typo.
 func unknownLabels(p *rollout.Policy, nodes []plan.Node) (unknown []string) {
@@ -176,6 +192,11 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 		warn(warnNotHeld, "the pods of %s go as soon as the change is applied: the DaemonSet controller of the cluster removes them, and the policy's guard cannot hold them", console.Counted(loses, "node"))
 	case loses > may:
 		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it: everynode rollout allow", console.Counted(loses, "node"), may)
+	}
+	if n := len(waves); n > 0 {
+		for _, text := range shrinking(&g.policy, waves[n-1].Total) {
+			warn(warnAddsNothing, "%s", text)
+		}
 	}
 	if n := len(waves); n > 0 && waves[n-1].Ends.Sub(in.Now) > helmTimeout {
 		warn(warnHelmTimeout, helmTooShort, helmTimeout, (waves[n-1].Ends.Sub(in.Now) + helmTimeout).Round(time.Minute))

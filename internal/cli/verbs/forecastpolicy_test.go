@@ -139,6 +139,14 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	if w := s.Warnings[1]; w.Reason != "NotDriven" || !strings.Contains(w.Text, "maxUnavailable is 0") {
 		t.Errorf("of a surge beside another controller it warns of %+v", w)
 	}
+	few := rollout.Default()
+	few.Waves[0].Nodes = plan.Amount{Value: 50}
+	if got := shrinking(&few, 80); len(got) != 1 || !strings.HasPrefix(got[0], "wave tenth is up to 8 of the 80 nodes, but 50 have the new version") {
+		t.Errorf("of a wave that adds no node it says %q", got)
+	}
+	if got := shrinking(&few, 500); got != nil {
+		t.Errorf("where it adds nodes it says %q", got)
+	}
 	g.policy.Waves[1].OneAtATime = "zones"
 	if got := unknownLabels(&g.policy, in.Nodes); len(got) != 1 || got[0] != "zones" {
 		t.Errorf("labels that no node has: %q", got)
