@@ -42,6 +42,10 @@ func TestPolicyThatCannotBeFollowedAtRest(t *testing.T) {
 			}
 			c.editSet(func(ds *appsv1.DaemonSet) { delete(ds.Annotations, view.PolicyAnnotation) })
 		}, rollout.SeveralPolicies, "a and b both choose"},
+		{"one that only excludes", func(c *cluster) {
+			replaced(`{"daemonSets": {"selector": {"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}}}`)(c)
+			c.editSet(func(ds *appsv1.DaemonSet) { delete(ds.Annotations, view.PolicyAnnotation) })
+		}, rollout.PolicyUnreadable, "it chooses every DaemonSet"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			released(t, 5, "{}", "", func(c *cluster) {

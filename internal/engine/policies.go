@@ -202,8 +202,9 @@ func compactPolicy(obj any) (*policyEntry, error) {
 	}
 	e.policy, e.wrong = view.Policy(&o)
 	if s := o.Spec.DaemonSets; s != nil {
-		// A policy that is wrong in other ways holds the DaemonSets that it chooses.
-		e.chooses = !slices.ContainsFunc(e.wrong, func(said string) bool { return strings.HasPrefix(said, "spec.daemonSets") })
+		// A policy that is wrong in other ways, or only excludes labels, holds the DaemonSets that it chooses.
+		limits := len(s.Namespaces) > 0 || s.Selector != nil && len(s.Selector.MatchLabels)+len(s.Selector.MatchExpressions) > 0
+		e.chooses = limits && !slices.ContainsFunc(e.wrong, func(said string) bool { return strings.HasPrefix(said, "spec.daemonSets.selector") })
 		e.namespaces, e.selector = s.Namespaces, labels.Everything()
 		if s.Selector != nil && e.chooses {
 			if e.selector, err = metav1.LabelSelectorAsSelector(s.Selector); err != nil {

@@ -151,9 +151,14 @@ func (r *policyReader) subjects(s *PolicySubjects) {
 	if _, err := metav1.LabelSelectorAsSelector(s.Selector); err != nil {
 		r.say("spec.daemonSets.selector: %v", err)
 	}
-	if len(s.Namespaces) == 0 && (s.Selector == nil || len(s.Selector.MatchLabels)+len(s.Selector.MatchExpressions) == 0) {
-		r.say("spec.daemonSets: it chooses every DaemonSet, including that of the network plugin; give namespaces or labels, or leave the field out and annotate DaemonSets with %s", PolicyAnnotation)
+	if len(s.Namespaces) == 0 && (s.Selector == nil || len(s.Selector.MatchLabels) == 0 && !slices.ContainsFunc(s.Selector.MatchExpressions, requiresLabel)) {
+		r.say("spec.daemonSets: it chooses every DaemonSet, or every one without certain labels, including that of the network plugin; "+
+			"give namespaces, or labels that they must have, or leave the field out and annotate DaemonSets with %s", PolicyAnnotation)
 	}
+}
+
+func requiresLabel(r metav1.LabelSelectorRequirement) bool {
+	return r.Operator == metav1.LabelSelectorOpIn || r.Operator == metav1.LabelSelectorOpExists
 }
 
 func (r *policyReader) waves(given []PolicyWave) []rollout.Wave {
