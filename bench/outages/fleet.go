@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"everynode/bench/testbed"
+	"everynode/internal/view"
 )
 
 // fleet is the simulated nodes: it counts what it sees of their pods, and runs
@@ -56,6 +57,15 @@ func (f *fleet) start(ctx context.Context, client kubernetes.Interface) error {
 		return fmt.Errorf("watch pods: %w", ctx.Err())
 	}
 	return nil
+}
+
+// release counts a state of a release of ours.
+func (f *fleet) release(s *view.DaemonSetRolloutStatus, err error) {
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	f.change(func() { f.tally.halt.saw(s, time.Now()) })
 }
 
 func (f *fleet) see(ctx context.Context, pod *corev1.Pod, gone bool) {

@@ -43,18 +43,17 @@ func (r *run) play(ctx context.Context, s scenario) (*result, error) {
 func (r *run) measure(ctx context.Context, name string, s scenario, out *result) error {
 	r.fleet.kubelets.is(s.bad())
 	r.fleet.change(func() { r.fleet.tally.begin(s.counted()...) })
-	began := time.Now()
-	if err := r.breakIt(ctx, name, s); err != nil {
+	began, err := r.breakIt(ctx, name, s, out)
+	if err != nil {
+		return err
+	}
+	if err := r.fleet.watchFor(ctx, r.fleet.kubelets.scaled(s.Observe)-time.Since(began)); err != nil {
 		return err
 	}
 	r.fleet.change(func() {
-		t := r.fleet.tally
-		out.Most, out.Exposed = t.most, len(t.exposed)
-		if out.Exposed > 0 {
-			out.Spread = r.real(t.last.Sub(began))
-		}
+		out.see(s, r.fleet.tally, began, time.Now(), r.real)
 		if s.Kind == dependency {
-			t.begin() // the scenario's version is a good one
+			r.fleet.tally.begin() // the scenario's version is a good one
 		}
 	})
 	out.Phase = r.phase(ctx, name)
@@ -105,45 +104,44 @@ func (r *run) cover(ctx context.Context, name string, s scenario) error {
 	return nil
 }
 
-// breakIt does what goes wrong, and watches the fleet for as long as nobody intervenes.
-func (r *run) breakIt(ctx context.Context, name string, s scenario) error {
-	observe := r.fleet.kubelets.scaled(s.Observe)
+// breakIt does what goes wrong, and returns when that began.
+func (r *run) breakIt(ctx context.Context, name string, s scenario, out *result) (began time.Time, err error) {
+	began = time.Now()
 	switch s.Kind {
 	case selector:
-		if err := r.change(ctx, name, map[string]any{"nodeSelector": map[string]any{"node.example.com/pol": "general-0"}}, "2"); err != nil {
-			return err
-		}
+		return began, r.change(ctx, name, map[string]any{"nodeSelector": map[string]any{"node.example.com/pol": "general-0"}}, "2")
 	case labels:
-		if err := r.label(ctx, "null"); err != nil {
-			return err
-		}
+		return began, r.label(ctx, "null")
 	case dependency:
-		if err := r.change(ctx, name, map[string]any{}, "2"); err != nil {
-			return err
-		}
-		enough := max(1, int(outageAt*float64(r.nodes)))
-		err := r.fleet.await(ctx, r.fleet.kubelets.scaled(recoveryTime), "the release is in its middle", func(t *tally) bool { return len(t.exposed) >= enough })
-		if err != nil {
-			return err
-		}
-		if err := r.fleet.kubelets.allUnready(ctx, true); err != nil {
-			return err
-		}
-	default:
-		every := r.fleet.kubelets.scaled(releaseEvery)
-		for i := range max(1, s.Versions) {
-			if i > 0 {
-				if err := r.fleet.watchFor(ctx, every); err != nil {
-					return err
-				}
-				observe -= every
+		return r.outage(ctx, name, out)
+	}
+	for i := range max(1, s.Versions) {
+		if i > 0 {
+			if err := r.fleet.watchFor(ctx, r.fleet.kubelets.scaled(releaseEvery)); err != nil {
+				return began, err
 			}
-			if err := r.change(ctx, name, map[string]any{}, fmt.Sprint(2+i)); err != nil {
-				return err
-			}
+		}
+		if err := r.change(ctx, name, map[string]any{}, fmt.Sprint(2+i)); err != nil {
+			return began, err
 		}
 	}
-	return r.fleet.watchFor(ctx, observe)
+	return began, nil
+}
+
+// outage releases a good version, and takes away what all agents need once some nodes have it. It returns when that
+// was.
+func (r *run) outage(ctx context.Context, name string, out *result) (began time.Time, err error) {
+	if err := r.change(ctx, name, map[string]any{}, "2"); err != nil {
+		return began, err
+	}
+	enough := max(1, int(outageAt*float64(r.nodes)))
+	err = r.fleet.await(ctx, r.fleet.kubelets.scaled(recoveryTime), "the release is in its middle", func(t *tally) bool { return len(t.exposed) >= enough })
+	if err != nil {
+		return began, err
+	}
+	began = time.Now()
+	r.fleet.change(func() { out.Before = len(r.fleet.tally.exposed) })
+	return began, r.fleet.kubelets.allUnready(ctx, true)
 }
 
 // change releases a version, and changes these fields of the pods.

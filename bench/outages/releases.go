@@ -7,9 +7,12 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/tools/cache"
 
 	"everynode/bench/testbed"
 	"everynode/internal/rollout"
@@ -58,15 +61,39 @@ func (r *releases) get(ctx context.Context, name string) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &state{version: o.GetResourceVersion()}
-	status, err := json.Marshal(o.Object["status"])
+	status, err := statusOf(o)
+	if err != nil {
+		return nil, err
+	}
+	return &state{DaemonSetRolloutStatus: *status, version: o.GetResourceVersion()}, nil
+}
+
+func statusOf(o *unstructured.Unstructured) (*view.DaemonSetRolloutStatus, error) {
+	s := &view.DaemonSetRolloutStatus{}
+	text, err := json.Marshal(o.Object["status"])
 	if err == nil {
-		err = json.Unmarshal(status, &s.DaemonSetRolloutStatus)
+		err = json.Unmarshal(text, s)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the DaemonSetRollout %s: %w", name, err)
+		return nil, fmt.Errorf("read the DaemonSetRollout %s: %w", o.GetName(), err)
 	}
 	return s, nil
+}
+
+// follow calls saw with each state of each release, one after another, until ctx ends. It returns when it knows those
+// that exist.
+func (r *releases) follow(ctx context.Context, saw func(*view.DaemonSetRolloutStatus, error)) error {
+	factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(r.client, 0, testbed.Namespace, nil)
+	informer := factory.ForResource(view.ReleaseResource(view.RolloutResource)).Informer()
+	see := func(obj any) { saw(statusOf(obj.(*unstructured.Unstructured))) }
+	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, obj any) { see(obj) }}); err != nil {
+		return fmt.Errorf("watch releases: %w", err)
+	}
+	factory.Start(ctx.Done())
+	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		return fmt.Errorf("watch releases: %w", ctx.Err())
+	}
+	return nil
 }
 
 // idle waits until the engine has a stable revision.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,14 +14,25 @@ import (
 type result struct {
 	Scenario string `json:"scenario"`
 	System   string `json:"system"`
-	// Exposed is how many nodes ever had a pod of a bad version before somebody intervened. Most is how many had no
-	// working pod at the same time.
+	// Exposed is how many nodes ever had a pod of a bad version before somebody intervened, and Before how many of them
+	// had it before anything was wrong. Most is how many had no working pod at the same time.
 	Exposed int `json:"nodesExposed"`
+	Before  int `json:"nodesExposedBefore,omitempty"`
 	Most    int `json:"mostNodesWithoutWorkingPod"`
-	// Spread is the time from the release until the last node got a bad pod.
-	Spread time.Duration `json:"spreadNanoseconds"`
-	// Phase is the phase of our release when somebody intervened.
-	Phase string `json:"phase,omitempty"`
+	// Stopped is the time until no further node was reached, counted from when it went wrong. All: there was no further
+	// node. Otherwise it is, for ours, when the release stopped, and for Kubernetes' controller, which never stops one,
+	// when it last created or deleted a pod. GoesOn: neither was the case during the observation.
+	Stopped  time.Duration `json:"stoppedNanoseconds"`
+	All      bool          `json:"reachedAll,omitempty"`
+	GoesOn   bool          `json:"notStopped,omitempty"`
+	Observed time.Duration `json:"observedNanoseconds"`
+	// Spread is the time until the last node got a bad pod, and LastReplaced the time until a pod was last created or
+	// deleted.
+	Spread       time.Duration `json:"spreadNanoseconds"`
+	LastReplaced time.Duration `json:"lastReplacedNanoseconds"`
+	// Phase is the phase of our release when somebody intervened, and HaltedBy why it reached no further node.
+	Phase    string `json:"phase,omitempty"`
+	HaltedBy string `json:"haltedBy,omitempty"`
 	// By is what was done: abort, template, label, or dependency, which comes back by itself.
 	By       string        `json:"takenBackBy"`
 	Recovery time.Duration `json:"recoveryNanoseconds"`
@@ -33,37 +45,23 @@ type result struct {
 
 // String returns a line about the result, to show progress.
 func (r *result) String() string {
-	phase := ""
-	if r.Phase != "" {
-		phase = " (" + r.Phase + ")"
+	how := ""
+	if why := cmp.Or(r.HaltedBy, r.Phase); why != "" {
+		how = " (" + why + ")"
 	}
-	return fmt.Sprintf("%d exposed, at most %d without a working pod, spread for %s%s; well %s by %s", r.Exposed, r.Most, r.spread(), phase, r.recovery(), r.By)
+	return fmt.Sprintf("%s exposed, at most %d without a working pod, stopped: %s%s; well %s by %s", r.exposed(), r.Most, r.stopped(), how, r.recovery(), r.By)
 }
 
-// exposed returns the number of exposed nodes, or a dash if there are none.
+// exposed returns the number of exposed nodes, and of those that were so before anything was wrong; a dash if there are
+// none.
 func (r *result) exposed() string {
-	if r.Exposed == 0 {
+	switch {
+	case r.Exposed == 0:
 		return "-"
+	case r.Before > 0:
+		return fmt.Sprintf("%d (%d before)", r.Exposed, r.Before)
 	}
 	return fmt.Sprint(r.Exposed)
-}
-
-func (r *result) spread() string {
-	if r.Exposed == 0 {
-		return "-"
-	}
-	return minutes(r.Spread)
-}
-
-// goingOn is the share of the observation: a spread that lasts longer counts as not ended.
-const goingOn = 0.9
-
-// spreadOf returns how long the version spread, and whether it was still spreading when somebody intervened.
-func (r *result) spreadOf(s scenario) string {
-	if s.Kind == release && float64(r.Spread) > goingOn*float64(s.Observe) {
-		return r.spread() + ", and on"
-	}
-	return r.spread()
 }
 
 func (r *result) recovery() string {
@@ -135,7 +133,7 @@ func (r *results) line(s scenario) []string {
 	for _, figure := range []func(*result) string{
 		(*result).exposed,
 		func(one *result) string { return fmt.Sprint(one.Most) },
-		func(one *result) string { return one.spreadOf(s) },
+		(*result).stopped,
 		(*result).recovery,
 	} {
 		for _, system := range systemNames() {
@@ -161,7 +159,7 @@ func (r *results) setting() string {
 
 func printTable(w io.Writer, r *results) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "%s\n\n\tnodes exposed\t\tmost without a pod\t\tspread for\t\twell again after\n\tours\tKubernetes'\tours\tKubernetes'\tours\tKubernetes'\tours\tKubernetes'\n", r.setting())
+	fmt.Fprintf(t, "%s\n\n\tnodes exposed\t\tmost without a pod\t\tstopped after\t\twell again after\n\tours\tKubernetes'\tours\tKubernetes'\tours\tKubernetes'\tours\tKubernetes'\n", r.setting())
 	for _, s := range scenarios() {
 		if r.has(s) {
 			fmt.Fprintln(t, strings.Join(r.line(s), "\t"))
@@ -173,7 +171,7 @@ func printTable(w io.Writer, r *results) error {
 // printMarkdown prints the table in docs/safe-releases.md.
 func printMarkdown(w io.Writer, r *results) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s.\n\n| | nodes exposed | | without a working pod | | spread for | | well again after | |\n|---|---|---|---|---|---|---|---|---|\n", r.setting())
+	fmt.Fprintf(&b, "%s.\n\n| | nodes exposed | | without a working pod | | stopped after | | well again after | |\n|---|---|---|---|---|---|---|---|---|\n", r.setting())
 	fmt.Fprint(&b, "| the version, or what happens | ours | K8s | ours | K8s | ours | K8s | ours | K8s |\n")
 	notes := ""
 	for _, s := range scenarios() {

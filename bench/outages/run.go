@@ -119,6 +119,9 @@ func (o *outages) one(ctx context.Context, system string, prepared *testbed.Clus
 	if err := r.fleet.start(ctx, client); err != nil {
 		return err
 	}
+	if err := r.releases.follow(ctx, r.fleet.release); err != nil {
+		return err
+	}
 	defer r.stopSystem()
 	if err := r.startSystem(c); err != nil {
 		return err

@@ -57,11 +57,11 @@ func TestVersions(t *testing.T) {
 
 func TestPrint(t *testing.T) {
 	r := &results{Nodes: 1000, Scale: 60, Versions: "v1", CPUs: 2, Memory: 8e9, Started: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)}
-	r.add(&result{Scenario: "crash", System: everynode, Exposed: 1, Most: 2, Spread: 12 * time.Second, Recovery: 90 * time.Second, By: "abort"})
-	r.add(&result{Scenario: "crash", System: upstream, Exposed: 100, Most: 101, Spread: 7*time.Minute + 30*time.Second, Never: true, Left: 3, LeftBad: 4})
+	r.add(&result{Scenario: "crash", System: everynode, Exposed: 1, Most: 2, Stopped: 12 * time.Second, Recovery: 90 * time.Second, By: "abort"})
+	r.add(&result{Scenario: "crash", System: upstream, Exposed: 100, Before: 50, Most: 101, Stopped: 7*time.Minute + 30*time.Second, Never: true, Left: 3, LeftBad: 4})
 	for name, want := range map[string][]string{
-		"table":    {"crash 1 100 2 101 12 s 7.5 min 1.5 min not within 40 min: 3 nodes without, 4 bad pods"},
-		"markdown": {"| it crashes at once | 1 | 100 | 2 | 101 | 12 s | 7.5 min | 1.5 min | not within 40 min: 3 nodes without, 4 bad pods |", "a minute of the fleet lasts 1 s"},
+		"table":    {"crash 1 100 (50 before) 2 101 12 s 7.5 min 1.5 min not within 40 min: 3 nodes without, 4 bad pods"},
+		"markdown": {"| it crashes at once | 1 | 100 (50 before) | 2 | 101 | 12 s | 7.5 min | 1.5 min | not within 40 min: 3 nodes without, 4 bad pods |", "a minute of the fleet lasts 1 s"},
 		"json":     {`"nodesExposed": 100,`, `"timeScale": 60,`},
 	} {
 		var b strings.Builder
@@ -94,15 +94,6 @@ func TestMerge(t *testing.T) {
 	}
 	if _, err := merge([]*results{part(100, "crash"), part(200, "leak")}); err == nil {
 		t.Error("results of different fleets stand in one table")
-	}
-}
-
-func TestGoingOn(t *testing.T) {
-	s := scenario{Observe: 20 * time.Minute}
-	for spread, want := range map[time.Duration]string{17 * time.Minute: "17 min", 19 * time.Minute: "19 min, and on"} {
-		if got := (&result{Exposed: 1, Spread: spread}).spreadOf(s); got != want {
-			t.Errorf("%s of 20 minutes: %q, want %q", spread, got, want)
-		}
 	}
 }
 

@@ -23,6 +23,8 @@ type tally struct {
 	exposed map[string]bool // nodes that have, or had, a pod of a bad version since begin
 	last    time.Time       // when the last of them got it
 	most    int             // the most nodes without a working pod at once, since begin
+	acted   time.Time       // when a pod was last created or deleted, since begin
+	halt    halt            // of the release, if an engine says how it goes
 }
 
 func newTally(nodes int) *tally {
@@ -34,6 +36,7 @@ func newTally(nodes int) *tally {
 // begin resets the counts, with these versions as bad ones. The pods that exist stay known.
 func (t *tally) begin(bad ...string) {
 	t.bad, t.exposed, t.badPods, t.last, t.most = map[string]bool{}, map[string]bool{}, 0, time.Time{}, t.without()
+	t.acted, t.halt = time.Time{}, halt{}
 	for _, v := range bad {
 		t.bad[v] = true
 	}
@@ -44,6 +47,17 @@ func (t *tally) begin(bad ...string) {
 	}
 }
 
+// bare returns how many nodes have no pod, or one that is terminating.
+func (t *tally) bare() int {
+	served := map[string]bool{}
+	for _, p := range t.pods {
+		if !p.Terminating {
+			served[p.Node] = true
+		}
+	}
+	return t.nodes - len(served)
+}
+
 // without returns how many nodes have no working pod.
 func (t *tally) without() int { return t.nodes - t.working }
 
@@ -52,6 +66,9 @@ func (t *tally) pod(at time.Time, s sight) {
 	old, known := t.pods[s.UID]
 	if known {
 		t.count(old, -1)
+	}
+	if made, ends := !known && !s.Gone, known && !old.Terminating && (s.Terminating || s.Gone); made || ends {
+		t.acted = at
 	}
 	if s.Gone {
 		delete(t.pods, s.UID)

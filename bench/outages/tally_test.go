@@ -17,6 +17,7 @@ type seen struct {
 type counts struct {
 	exposed, most, without, badPods int
 	last                            int // seconds
+	acted                           int // seconds
 	well                            bool
 }
 
@@ -36,24 +37,24 @@ func TestTally(t *testing.T) {
 	}{
 		"nothing happens": {nil, counts{well: true}},
 		"a pod that ends is not a working pod": {
-			[]seen{{at: 1, pod: stopping(a)}},
-			counts{most: 1, without: 1},
+			[]seen{{at: 1, pod: stopping(a)}, {at: 9, pod: gone(stopping(a))}},
+			counts{most: 1, without: 1, acted: 1},
 		},
 		"one after the other is never two at once": {
 			[]seen{{at: 1, pod: stopping(a)}, {at: 2, pod: gone(a)}, {at: 3, pod: badA}, {at: 4, pod: stopping(b)}, {at: 5, pod: badB}},
-			counts{exposed: 2, most: 1, badPods: 2, last: 5},
+			counts{exposed: 2, most: 1, badPods: 2, last: 5, acted: 5},
 		},
 		"a bad pod that is not ready": {
 			[]seen{{at: 1, pod: gone(a)}, {at: 2, pod: unready(badA)}, {at: 3, pod: gone(b)}, {at: 9, pod: unready(badB)}},
-			counts{exposed: 2, most: 2, without: 2, badPods: 2, last: 9},
+			counts{exposed: 2, most: 2, without: 2, badPods: 2, last: 9, acted: 9},
 		},
 		"a node is exposed once, and stays so when the pod has gone": {
 			[]seen{{at: 1, pod: badA}, {at: 2, pod: gone(badA)}, {at: 3, pod: ready("6", "a", "bad")}, {at: 4, pod: gone(ready("6", "a", "bad"))}},
-			counts{exposed: 1, last: 1, well: true},
+			counts{exposed: 1, last: 1, acted: 4, well: true},
 		},
 		"a bad pod that works is not well": {
 			[]seen{{at: 1, pod: badA}},
-			counts{exposed: 1, badPods: 1, last: 1},
+			counts{exposed: 1, badPods: 1, last: 1, acted: 1},
 		},
 		"a node that is down has no working pod, whatever its pod says": {
 			[]seen{{at: 1, node: "a", down: true}, {at: 2, pod: a}, {at: 3, node: "b", down: true}, {at: 4, node: "b"}},
@@ -65,7 +66,7 @@ func TestTally(t *testing.T) {
 		},
 		"two working pods are one node": {
 			[]seen{{at: 1, pod: badA}, {at: 2, pod: gone(a)}, {at: 3, pod: gone(badA)}, {at: 4, pod: a}},
-			counts{exposed: 1, most: 1, last: 1, well: true},
+			counts{exposed: 1, most: 1, last: 1, acted: 4, well: true},
 		},
 		"a pod that was never seen goes": {
 			[]seen{{at: 1, pod: gone(badB)}},
@@ -93,6 +94,9 @@ func TestTally(t *testing.T) {
 			if got.exposed > 0 {
 				got.last = int(tally.last.Sub(begin).Seconds())
 			}
+			if !tally.acted.IsZero() {
+				got.acted = int(tally.acted.Sub(begin).Seconds())
+			}
 			if got != tc.want {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}
@@ -107,6 +111,9 @@ func TestTallyBegins(t *testing.T) {
 	now := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
 	tally.pod(now, sight{UID: "1", Node: "a", Version: "bad", Ready: true})
 	tally.begin("bad")
+	if !tally.acted.IsZero() {
+		t.Errorf("what was seen before counts: %s", tally.acted)
+	}
 	if tally.badPods != 1 || len(tally.exposed) != 0 || tally.most != 1 {
 		t.Errorf("%d bad pods, %d exposed, at most %d without; want 1, 0, 1", tally.badPods, len(tally.exposed), tally.most)
 	}
