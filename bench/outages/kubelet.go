@@ -43,8 +43,23 @@ type life struct {
 	stopping bool
 	boots    int // how often its node has booted since the pod was bound; each boot restarts its container
 
-	mu   sync.Mutex // held while its status is written
-	said status
+	mu      sync.Mutex // held while its status is written
+	said    status
+	started metav1.Time // when the kubelet first saw it
+	ready   bool        // as written
+	turned  metav1.Time // when that last changed
+}
+
+func newLife(pod *corev1.Pod, now metav1.Time) *life {
+	return &life{pod: pod, end: func() {}, started: now, turned: now}
+}
+
+// boot makes the pod start again with its node.
+func (l *life) boot() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.boots++
+	l.ready = false // the node lifecycle controller has written that
 }
 
 // scaled returns how long something takes on this fleet.
@@ -75,7 +90,7 @@ func (k *kubelets) look(ctx context.Context, pod *corev1.Pod) {
 	defer k.mu.Unlock()
 	l := k.lives[pod.UID]
 	if l == nil {
-		l = &life{pod: pod, end: func() {}}
+		l = newLife(pod, metav1.Now())
 		k.lives[pod.UID] = l
 		if !k.silent[pod.Spec.NodeName] && pod.DeletionTimestamp == nil {
 			k.begin(ctx, l)
@@ -162,11 +177,13 @@ func (k *kubelets) say(ctx context.Context, l *life, s status) error {
 	defer l.mu.Unlock()
 	l.said = s
 	s.Ready = s.Ready && !k.unready.Load()
-	return k.write(ctx, l.pod, s)
+	return k.write(ctx, l, s)
 }
 
-func (k *kubelets) write(ctx context.Context, pod *corev1.Pod, s status) error {
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": podStatus(pod, s, metav1.Now())})
+// write writes the status of a pod. Called with its mu held.
+func (k *kubelets) write(ctx context.Context, l *life, s status) error {
+	pod := l.pod
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": l.report(s, metav1.Now())})
 	if err != nil {
 		return fmt.Errorf("encode the status of pod %s: %w", pod.Name, err)
 	}
@@ -197,22 +214,29 @@ func (k *kubelets) allUnready(ctx context.Context, unready bool) error {
 		}
 		s := l.said
 		s.Ready = !unready
-		if err := k.write(ctx, l.pod, s); !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		if err := k.write(ctx, l, s); !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return err
 		}
 		return nil // the pod is gone
 	})
 }
 
-// podStatus returns what a kubelet writes about a pod.
-func podStatus(pod *corev1.Pod, s status, now metav1.Time) corev1.PodStatus {
-	truth := map[bool]corev1.ConditionStatus{true: corev1.ConditionTrue, false: corev1.ConditionFalse}
-	out := corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &now, HostIP: "10.0.0.1", PodIP: "100.64.0.7"}
+// report returns what a kubelet writes about a pod. Engines tell by its times whether the pod has ever been ready: the
+// start stays, and a condition has the time of its last change. Called with mu held.
+func (l *life) report(s status, now metav1.Time) corev1.PodStatus {
+	if s.Ready != l.ready {
+		l.ready, l.turned = s.Ready, now
+	}
+	pod, truth := l.pod, map[bool]corev1.ConditionStatus{true: corev1.ConditionTrue, false: corev1.ConditionFalse}
+	out := corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &l.started, HostIP: "10.0.0.1", PodIP: "100.64.0.7"}
 	if s.Waiting != "" && s.Ended == "" {
 		out.Phase = corev1.PodPending
 	}
-	for kind, yes := range map[corev1.PodConditionType]bool{corev1.PodScheduled: true, corev1.PodInitialized: true, corev1.PodReady: s.Ready, corev1.ContainersReady: s.Ready} {
-		out.Conditions = append(out.Conditions, corev1.PodCondition{Type: kind, Status: truth[yes], LastTransitionTime: now})
+	for _, kind := range []corev1.PodConditionType{corev1.PodScheduled, corev1.PodInitialized} {
+		out.Conditions = append(out.Conditions, corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, LastTransitionTime: l.started})
+	}
+	for _, kind := range []corev1.PodConditionType{corev1.PodReady, corev1.ContainersReady} {
+		out.Conditions = append(out.Conditions, corev1.PodCondition{Type: kind, Status: truth[s.Ready], LastTransitionTime: l.turned})
 	}
 	running := s.Waiting == ""
 	c := pod.Spec.Containers[0]

@@ -74,7 +74,7 @@ func (k *kubelets) comeBack(ctx context.Context, node string) error {
 		if l.stopping {
 			k.stop(ctx, l)
 		} else {
-			l.boots++
+			l.boot()
 			k.begin(ctx, l)
 		}
 	}
