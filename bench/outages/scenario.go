@@ -25,7 +25,8 @@ type scenario struct {
 	Kind        kind
 	Bad         behaviour // of the bad versions
 	Versions    int       // how many bad versions are released, one every releaseEvery; 0: one
-	// Observe is the time from the release until somebody takes it back.
+	// Observe is the time from the release, or from the beginning of what goes wrong without one, until somebody takes
+	// it back.
 	Observe time.Duration
 	// Note is what readers must know about its line.
 	Note string
@@ -60,11 +61,15 @@ func scenarios() []scenario {
 		{Name: "leak", Title: "it leaks, and is killed after twenty minutes", Observe: 45 * time.Minute,
 			Bad:     behaviour{Ends: "OOMKilled", EndsAfter: 20 * time.Minute},
 			Sources: []source{{"EKS node monitoring agent", "https://github.com/aws/containers-roadmap/issues/2605"}},
-			Note:    "Nothing has failed when a soak ends, and the policy stops only at the third restart."},
-		{Name: "api-flood", Title: "it floods the API server", Observe: 25 * time.Minute, Bad: behaviour{Floods: true},
+			Note: "Nothing has failed when a soak ends, and the policy stops only at the third restart, after an hour. More nodes than with Kubernetes' controller are without a " +
+				"pod at once, because ours is slower: when the pods of its second wave are killed, all at about the same time, its last wave is under way, with up to 10% of the " +
+				"nodes. Kubernetes' controller has replaced all pods before the first is killed."},
+		{Name: "api-flood", Title: "it floods the API server", Observe: 45 * time.Minute, Bad: behaviour{Floods: true},
 			Sources: []source{{"OpenAI, 2024-12-11", "https://securityonline.info/openai-services-hit-by-major-outage-due-to-telemetry-service-deployment"}},
-			Note: "The flood is simulated: the more nodes have the version, the later the API server answers controllers and the scheduler. From 5% of the " +
-				"nodes on it answers 2.5 real seconds later, and the first node of many makes no difference. The version works otherwise; its nodes count as exposed. The delay does not follow the time scale, so the times of this line are not those of a real fleet."},
+			Note: "The flood is simulated: each node with the version delays the API server's answers to controllers and the scheduler, all together by up to 2.5 real " +
+				"seconds, which takes 5% of the nodes. One node of 1,000 cannot show it: it adds 50 milliseconds. Ours does not stop it later either: answers that are only late " +
+				"count from twenty requests in a minute on, and a release makes fewer. Its last wave begins, and is slow because each request is. The version works otherwise; its " +
+				"nodes count as exposed. The delay does not follow the time scale, so the times of this line are not those of a real fleet."},
 		{Name: "bad-config", Title: "its ConfigMap lacks a key (CreateContainerConfigError)", Observe: 20 * time.Minute,
 			Bad:     behaviour{Waiting: "CreateContainerConfigError"},
 			Sources: []source{{"Cloudflare, 2025-11-18", "https://blog.cloudflare.com/18-november-2025-outage/"}},
@@ -78,10 +83,12 @@ func scenarios() []scenario {
 			Note: "Our guard keeps the pods until a person allows their end, or until the labels are back. Its hour is an hour of real time."},
 		{Name: "dependency", Title: "a good version; what all agents need goes away in the middle, for 15 minutes", Observe: 15 * time.Minute, Kind: dependency,
 			Sources: []source{{"Antrea, 503 nodes", "https://github.com/antrea-io/antrea/issues/2534"}, {"Calico", "https://github.com/kubernetes/kubernetes/issues/111073"}},
-			Note: "The outage begins when 5% of the nodes have the new version. *Exposed* are the nodes that have the new version when the outage ends: " +
-				"Kubernetes' controller replaces pods that are not ready at once. Ours has stopped, and waits for a person."},
+			Note: "The outage begins when 5% of the nodes have the new version: *before* is how many had it then, in the normal course, and times count from then on. *Exposed* are " +
+				"the nodes that have it when the outage ends. Ours is in its second wave, 10% of the nodes: it has deleted their old pods before anything was wrong, finishes them, " +
+				"reaches no further node, stops, and waits for a person. Kubernetes' controller replaces pods that are not ready at once."},
 		{Name: "three-fixes", Title: "three versions in a row, every five minutes, that crash at once", Observe: 20 * time.Minute, Versions: 3, Bad: behaviour{Ends: "Error"},
-			Sources: []source{{"Kubernetes", "https://github.com/kubernetes/kubernetes/issues/123232"}}},
+			Sources: []source{{"Kubernetes", "https://github.com/kubernetes/kubernetes/issues/123232"}},
+			Note:    "Both times to the stop count from the first version. The third comes after ten minutes."},
 	}
 }
 
