@@ -2,6 +2,7 @@ package verbs
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,14 +140,6 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	if w := s.Warnings[1]; w.Reason != "NotDriven" || !strings.Contains(w.Text, "maxUnavailable is 0") {
 		t.Errorf("of a surge beside another controller it warns of %+v", w)
 	}
-	few := rollout.Default()
-	few.Waves[0].Nodes = plan.Amount{Value: 50}
-	if got := shrinking(&few, 80); len(got) != 1 || !strings.HasPrefix(got[0], "wave tenth is up to 8 of the 80 nodes, but 50 have the new version") {
-		t.Errorf("of a wave that adds no node it says %q", got)
-	}
-	if got := shrinking(&few, 500); got != nil {
-		t.Errorf("where it adds nodes it says %q", got)
-	}
 	g.policy.Waves[1].OneAtATime = "zones"
 	if got := unknownLabels(&g.policy, in.Nodes); len(got) != 1 || got[0] != "zones" {
 		t.Errorf("labels that no node has: %q", got)
@@ -194,6 +187,37 @@ func TestForecastOfTheGuard(t *testing.T) {
 		}
 	}
 	t.Errorf("of three pods that still tolerate their taint it warns: %+v", s.Warnings)
+}
+
+// A wave that is smaller than an earlier one on the nodes that there are is a warning.
+func TestWavesThatAddNothing(t *testing.T) {
+	g, err := policyOf(t, policyHead+`spec: {waves: [{name: some, nodes: 5}, {name: tenth, nodes: 10%}, {name: all, nodes: 100%}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for nodes, want := range map[int]string{
+		20: "WaveAddsNothing: wave tenth is up to 2 of the 20 nodes, but 5 have the new version before it begins: it adds no node, and only soaks",
+		50: "", // as many as before
+		60: "",
+	} {
+		at := time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC)
+		in := &forecast.Input{Now: at, Start: 10 * time.Second, Set: plan.Spec{Hash: "new", MaxUnavailable: plan.Amount{Value: 5}}}
+		for i := range nodes {
+			name := fmt.Sprint("n", i)
+			in.Nodes = append(in.Nodes, plan.Node{Name: name, UID: name, Ready: true})
+			in.Pods = append(in.Pods, plan.Pod{Name: name, UID: name, Node: name, Hash: "old", Ready: true, Bound: true, Phase: plan.Running, ReadySince: at.Add(-time.Hour)})
+		}
+		s, got := &setForecast{}, ""
+		s.follow(g, &appsv1.DaemonSet{}, in, 0, false)
+		for _, w := range s.Warnings {
+			if w.Reason == warnAddsNothing {
+				got += w.Reason + ": " + w.Text
+			}
+		}
+		if got != want {
+			t.Errorf("%d nodes: %q, want %q", nodes, got, want)
+		}
+	}
 }
 
 // Without --policy plan uses the cluster's policy, chosen in the same way as the
