@@ -94,6 +94,9 @@
 //	R18 A node that is not Ready, or is being drained, is granted nothing, and what
 //	    it did before is not a failure.
 //
+// The others (R3, R5, R7, R8, R11 to R16) are not about one decision: internal/rollout/doc.go lists all, and says what
+// enforces each.
+//
 // If the two revisions select different nodes, a node is also added or dropped when its turn comes.
 //
 // # Updates in place

@@ -15,11 +15,11 @@
 //
 //   - R1: no more nodes are granted the target than the saved quota of the open wave. Held by: TestReleases here,
 //     TestReleaseKeepsTheQuota in plan, the simulator (exposing; knows, where two lead at once; doesBeside, where
-//     others leak).
+//     others leak; widens, of the quota itself).
 //   - R2: nodes are granted by rank: the same nodes give the same order, whatever the order of the input. Held by:
-//     TestLayout here, TestReleaseFollowsRanks in plan.
+//     TestLayout here, TestReleaseFollowsRanks in plan, the simulator (inOrder).
 //   - R3: a wave opens only after the previous one has completed its soak and was approved if it requires that, and
-//     only while a window is open. Held by: TestReleases here (opened).
+//     only while a window is open. Held by: TestReleases here (opened), the simulator (leaves).
 //   - R4: in every phase but Rolling nothing is granted. Held by: TestReleases here, TestReleaseGrants and TestReleaseKeepsTheBudget in
 //     plan, the simulator (starts).
 //   - R5: once a decision sees more failures than are allowed, nothing is granted until a person resumes this stop,
@@ -37,7 +37,7 @@
 //   - R9: the budget of the DaemonSet (I4 of package plan) holds over all revisions together. Held by: TestReleaseKeepsTheBudget in plan, the
 //     simulator (decidedInRelease).
 //   - R9b: no more nodes are under way than maxUnavailable or maxSurge, plus the forgiven ones, whether their old pods
-//     serve or not. Held by: TestReleaseGrants in plan.
+//     serve or not. Held by: TestReleaseGrants in plan, the simulator (underWay).
 //   - R10: in an hour labels and the placement take away no more pods than the policy's share, or than a person has allowed. Held by:
 //     TestGuardNeverLetsMore here, TestGuardHolds in plan, the simulator (loses, keeps).
 //   - R11: input that cannot be read, or contradicts itself, holds the release. Held by: TestReleases here,
@@ -47,7 +47,9 @@
 //     TestDeletingWhatGuidesAReleaseMovesNothing and TestDeletingTheGuardMovesNothing in engine of all three,
 //     TestDeletingAllThatGuidesARelease and TestDeletingTheGuardAndItsRecord of two.
 //   - R13: the engine writes neither spec nor metadata of DaemonSets, nodes and policies, nor the spec of DaemonSetRollouts. Held by: its
-//     role, which lets it write no such thing, and with which TestRole in compat runs it. The simulator's API has no such writes.
+//     role, which lets it write no such thing, and with which TestRole in compat runs it. In the simulator there is nothing
+//     to check, since there is no such write: its API lets a controller write only pods, the status of the DaemonSet, and
+//     the state of a release.
 //   - R14: at rest nothing is written; during a release a state in which only counts change is written once in ten
 //     seconds. Held by: the simulator (wrote, writes), TestReleaseGoesInWaves and TestRequestsAmongWrites in engine.
 //   - R15: nothing acts on a state that is not saved. It is saved over the version that was read, so a new leader, or a

@@ -380,9 +380,8 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 // seen returns the input of the release.
 func (c *controller) seen(set *daemonSet) rollout.Seen {
 	k, t := &c.course, &c.out.Exposure
-	most, surge := set.spec.Budget(c.out.Status.Desired)
 	in := rollout.Seen{Target: set.spec.Hash, Exposed: t.Exposed, Well: t.Well, UnderWay: t.UnderWay, Failed: t.Failed, Other: t.Other, Stranded: t.Stranded,
-		Bound: max(most, surge), Unwell: c.applier.resume > c.w.now, Layout: k.layout, Assists: c.w.sc.Assists, Problem: k.problem}
+		Bound: bound(c), Unwell: c.applier.resume > c.w.now, Layout: k.layout, Assists: c.w.sc.Assists, Problem: k.problem}
 	if c.index.policy == nil && c.w.bug != NeedsNoPolicy {
 		in.Problem = rollout.PolicyGone
 	}

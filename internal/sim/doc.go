@@ -25,10 +25,15 @@
 //	R1, R4, R15  when a write begins by which a node gets the target, the state that the API keeps then is about this
 //	             target and grants it; and when it takes effect, no more nodes have the target, by the true state of the
 //	             API, than the highest quota that was kept. Nodes that got it before a policy came are not counted.
+//	R1           the quota that is kept is at most that of the open wave, or has not grown
+//	R2           a node gets the target only if its rank is below the quota, and no node like it with a lower rank waits
+//	R3           a wave, or a group of it, is left only when it has soaked, as far as its process has watched, or a person has
+//	             promoted it, when it was approved, if it needs that, and while a window is open; the next one follows
 //	R5           nothing is granted while more nodes have failed than the policy allows
 //	R8           requests about other releases change nothing; those about a future release are reported, and so are new
 //	             ones about a release that is over
 //	R9           the budget holds over both revisions
+//	R9b          with the nodes that get the target, no more are under way than the budget and what people have forgiven
 //	R10          within an hour, by the engine's clock, no more nodes lose their pods to changes of labels and of the template's
 //	             placement than the policy and people allow, whichever process deletes the pods
 //	R12          while a process knows no policy, it gives no node the target
@@ -87,5 +92,4 @@
 // about nodes to which the other has just given the target. Everything else is checked as always: the budget on what a process
 // can know, which does not include a late delete until a watch shows it; and the end, in which every node has exactly one pod
 // again.
-// its one pod again.
 package sim

@@ -45,6 +45,8 @@ func (k *checker) writes(c *controller, next *step) {
 	case l.toldAt > 0 && k.w.now < l.toldAt+rollout.CountEvery && sameCourse(*s, l.told) && !next.lets && (next.guard.Held > 0) == l.held:
 		k.w.fail("R14: a state that only counts on is written %v after the last one", k.w.now-l.toldAt)
 	}
+	l.leaves(c, s)
+	l.widens(c, s)
 }
 
 // told is called when a process has learned that what it wrote at that time is kept.

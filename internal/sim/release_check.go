@@ -249,9 +249,8 @@ func (k *checker) goesOn(c *controller) {
 		return
 	}
 	p, e := c.policy(), &c.out.Exposure
-	most, surge := c.index.set.spec.Budget(c.out.Status.Desired)
 	switch {
-	case e.Failed > p.Failure.Allowance(e.Exposed, max(most, surge))+c.course.state.Forgiven:
+	case e.Failed > p.Failure.Allowance(e.Exposed, bound(c))+c.course.state.Forgiven:
 		k.w.fail("R5: %d nodes have failed, and %s is to get %s", e.Failed, gives[0], hash)
 	case c.index.policy == nil:
 		k.w.fail("R12: %s is to get %s, and there is no policy to say so", gives[0], hash)
@@ -263,6 +262,13 @@ func (k *checker) goesOn(c *controller) {
 	}
 	if k.lax && !k.w.sc.Assists {
 		k.knows(c, gives)
+	}
+	if c.course.release != nil {
+		k.survey(c, c.index.set)
+		t := turns{k, c, gives}
+		t.mayGrant()
+		t.inOrder()
+		t.underWay()
 	}
 }
 
