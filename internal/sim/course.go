@@ -251,6 +251,9 @@ func (c *controller) rank(set *daemonSet, number int, stable *plan.Placement) {
 	k.layout, k.ranked, k.at, k.changes = rollout.NewLayout(c.policy(), set.uid, nodes), from, c.w.now, c.index.changes
 }
 
+// looksAgain is how long a process sleeps at most while a release waits.
+const looksAgain = 30 * time.Minute
+
 // proceed advances the release after a decision. acts means that the decision may be carried out. waits means that the state is
 // being written, and another decision follows.
 func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
@@ -283,8 +286,8 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	if in.Unwell {
 		c.wake(c.w.now + rollout.KeepAgain)
 	}
-	if !wake.IsZero() {
-		c.wake(wake.Sub(c.clock()) + c.w.now)
+	if !wake.IsZero() { // a window may open tomorrow, which is after the end
+		c.wake(min(wake.Sub(c.clock()), looksAgain) + c.w.now)
 	}
 	if k.layout != nil && k.release != nil && (k.changes != c.index.changes || c.mends()) {
 		c.wake(k.at + rollout.RankEvery)

@@ -19,8 +19,9 @@
 // in the API before it acts on it, reads it from there when a term begins, and continues from the kept state when an answer was
 // lost or another process has written it (course.go, which takes the decisions of package engine's release.go). People pause,
 // promote, abort, retry, and edit or delete the policy in the middle, and make requests about releases that are over or have not
-// begun. What the stable revision needs may be removed, so that its new pods do not start. These are checked, too, by the numbers
-// of package rollout:
+// begun. Waves prefer the nodes of a zone, cover all zones or take one at a time, and edits of the policy add, remove, resize and
+// replace waves; windows open and close; nodes change their zone. What the stable revision needs may be removed, so that its new
+// pods do not start. These are checked, too, by the numbers of package rollout:
 //
 //	R1, R4, R15  when a write begins by which a node gets the target, the state that the API keeps then is about this
 //	             target and grants it; and when it takes effect, no more nodes have the target, by the true state of the

@@ -15,11 +15,12 @@ import (
 var operations = map[string]int{
 	"edit":     1, // REVISION: the template changes
 	"set":      2, // maxUnavailable|maxSurge N[%]; minReady DURATION; strategy OnDelete|RollingUpdate
-	"join":     1, // NODE [POOL]
+	"join":     1, // NODE [POOL [ZONE]]
 	"leave":    1, // NODE: its Node object is deleted
 	"break":    1, // NODE: the kubelet falls silent
 	"mend":     1, // NODE
 	"label":    2, // NODE POOL
+	"zone":     2, // NODE ZONE
 	"taint":    2, // NODE NoSchedule|NoExecute|PreferNoSchedule
 	"untaint":  1, // NODE
 	"cordon":   1, // NODE
@@ -59,7 +60,7 @@ var operations = map[string]int{
 	"restart":  0, // the controller is stopped, and another one started
 	"vanish":   1, // NODE: leaves, and joins again at once
 	"rollback": 0, // to the revision before
-	"policy":   2, // failures N; soak DURATION; startWithin DURATION; back yes|no: the policy is edited
+	"policy":   2, // failures N; soak DURATION; startWithin DURATION; back yes|no; waves NAME=N[%],... or -: the policy is edited
 	"unpolicy": 0, // the policy is deleted
 	"pause":    1, // yes|no: a request of people about the release that is under way
 	"promote":  1, // WAVE|*; this and the next ones, with -1 or +1: for the previous release, or for the next one
@@ -272,16 +273,21 @@ func (w *world) freeze(c *controller, d time.Duration) {
 	w.succeed(c.term())
 }
 
+// labels returns those of a node.
+func labels(pool, zone string) map[string]string {
+	if zone == "" {
+		return map[string]string{"pool": pool}
+	}
+	return map[string]string{"pool": pool, "zone": zone}
+}
+
 func (w *world) nodeEvent(e Event, name string) {
 	k := w.kubelets
 	n := w.api.node(name)
 	switch e.Op {
 	case "join":
-		pool := ""
-		if len(e.Args) > 1 {
-			pool = e.Args[1]
-		}
-		k.join(name, map[string]string{"pool": pool}, nil)
+		of := append(slices.Clone(e.Args[1:]), "", "")
+		k.join(name, labels(of[0], of[1]), nil)
 		return
 	case "leave":
 		k.leave(name)
@@ -305,7 +311,9 @@ func (w *world) nodeEvent(e Event, name string) {
 	w.api.putNode(name, func(n *node) {
 		switch e.Op {
 		case "label":
-			n.Labels = map[string]string{"pool": e.Args[1]}
+			n.Labels = labels(e.Args[1], n.Labels["zone"])
+		case "zone":
+			n.Labels = labels(n.Labels["pool"], e.Args[1])
 		case "taint":
 			n.Taints = with(n.Taints, plan.Taint{Key: "k", Effect: effects[e.Args[1]]})
 		case "untaint":

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -85,8 +86,31 @@ func (w *world) governs(e Event) {
 		p.Failure.StartWithin = d
 	case "back":
 		p.Failure.Back = e.Args[1] == "yes"
+	case "waves":
+		p.Waves, _ = waves(e.Args[1], p.Waves)
 	}
 	w.api.putPolicy(&p)
+}
+
+// waves reads NAME=N[%],... (-: nothing) and adds a last wave with all nodes. A wave that there was before keeps everything but its size; a new
+// one is like the last one.
+func waves(text string, before []rollout.Wave) (all []rollout.Wave, err error) {
+	for _, word := range strings.Split(text+",all=100%", ",") {
+		name, nodes, _ := strings.Cut(word, "=")
+		if word == "" || word == "-" {
+			continue
+		}
+		w := rollout.Wave{Name: name}
+		for _, o := range before {
+			if w.Soak = o.Soak; o.Name == name {
+				w = o
+				break
+			}
+		}
+		w.Nodes, err = amount(nodes), cmp.Or(err, checkAmount(nodes))
+		all = append(all, w)
+	}
+	return all, err
 }
 
 // request makes a person's request, about the release that is under way or the one before or after it.
@@ -131,6 +155,7 @@ func (w *world) approve() {
 		return
 	}
 	patient := *w.sc.Policy
+	patient.Windows = nil
 	patient.Failure.StartWithin, patient.Failure.Restarts = 10*time.Minute, 100
 	w.api.putPolicy(&patient)
 	for i := range approvals {
@@ -199,9 +224,17 @@ func (sc *Scenario) parsePolicy(words []string) (err error) {
 	p := sc.Policy
 	switch {
 	case words[0] == "wave" && len(words) >= 4:
-		w := rollout.Wave{Name: words[1], Nodes: amount(words[2]), Approval: slices.Contains(words[4:], "approval")}
+		w := rollout.Wave{Name: words[1], Nodes: amount(words[2])}
 		w.Soak, err = time.ParseDuration(words[3])
+		chooses(&w, words[4:])
 		p.Waves = append(p.Waves, w)
+	case words[0] == "window" && len(words) == 3:
+		w := rollout.Window{Zone: time.UTC}
+		w.From, err = strconv.Atoi(words[1])
+		if w.To, _ = strconv.Atoi(words[2]); w.To <= w.From {
+			err = fmt.Errorf("want two times, the first one first")
+		}
+		p.Windows = append(p.Windows, w)
 	case words[0] == "failures" && len(words) == 2:
 		p.Failure.Nodes, err = amount(words[1]), checkAmount(words[1])
 	case words[0] == "restarts" && len(words) == 2:
@@ -226,9 +259,45 @@ func policyText(p *rollout.Policy) string {
 	var b strings.Builder
 	b.WriteString("-- policy --\n")
 	for _, w := range p.Waves {
-		fmt.Fprintf(&b, "wave %s %s %s%s\n", w.Name, written(w.Nodes), w.Soak, map[bool]string{true: " approval"}[w.Approval])
+		fmt.Fprintf(&b, "wave %s %s %s%s\n", w.Name, written(w.Nodes), w.Soak, choice(&w))
+	}
+	for _, w := range p.Windows {
+		fmt.Fprintf(&b, "window %d %d\n", w.From, w.To)
 	}
 	fmt.Fprintf(&b, "failures %s\nstartWithin %s\nrestarts %d\nremovals %s\n%s", written(p.Failure.Nodes), p.Failure.StartWithin, p.Failure.Restarts, written(p.Removals), map[bool]string{true: "back\n"}[p.Failure.Back])
+	return b.String()
+}
+
+// chooses reads the words after a wave's soak, and choice formats them.
+func chooses(w *rollout.Wave, words []string) {
+	for _, word := range words {
+		switch zone, prefers := strings.CutPrefix(word, "prefer:"); {
+		case prefers:
+			w.Prefer = map[string]string{"zone": zone}
+		case word == "approval":
+			w.Approval = true
+		case word == "cover":
+			w.Cover = []string{"zone"}
+		case word == "oneAtATime":
+			w.OneAtATime = "zone"
+		}
+	}
+}
+
+func choice(w *rollout.Wave) string {
+	var b strings.Builder
+	if zone, prefers := w.Prefer["zone"]; prefers {
+		b.WriteString(" prefer:" + zone)
+	}
+	if w.Approval {
+		b.WriteString(" approval")
+	}
+	if len(w.Cover) > 0 {
+		b.WriteString(" cover")
+	}
+	if w.OneAtATime != "" {
+		b.WriteString(" oneAtATime")
+	}
 	return b.String()
 }
 

@@ -40,7 +40,7 @@ func drawReleased(t *rapid.T) *Scenario {
 		sc.Revisions[r] = pick(t, "behaviour", Good, Good, Good, Slow, Never, Fails, Flaps, Kills, Sours)
 	}
 	for i := range pick(t, "nodes", 2, 3, 4, 5, 6, 8) {
-		sc.Nodes = append(sc.Nodes, Node{Name: fmt.Sprintf("n%d", i), Pool: drawPool(t)})
+		sc.Nodes = append(sc.Nodes, Node{Name: fmt.Sprintf("n%d", i), Pool: drawPool(t), Zone: pick(t, "zone", "", "x", "y")})
 	}
 	if rare(t, "dedicated") {
 		sc.dedicate(t)
@@ -87,11 +87,26 @@ func withoutLate(e Event) Event {
 func drawPolicy(t *rapid.T) *rollout.Policy {
 	p := rollout.Default()
 	p.Waves = nil
-	soak := func() time.Duration { return pick(t, "soak", 0, 5*time.Second, 40*time.Second) }
-	for i, nodes := range [][]string{{"1"}, {"1", "2"}, {"1", "2", "50%"}}[pick(t, "waves", 0, 1, 2)] {
-		p.Waves = append(p.Waves, rollout.Wave{Name: fmt.Sprintf("w%d", i), Nodes: amount(nodes), Soak: soak(), Approval: rare(t, "approval")})
+	add := func(w rollout.Wave) {
+		w.Soak = pick(t, "soak", 0, 5*time.Second, 40*time.Second)
+		switch pick(t, "picks", 0, 0, 0, 0, 0, 1, 2, 3) {
+		case 1:
+			w.Prefer = map[string]string{"zone": "y"}
+		case 2:
+			w.Cover = []string{"zone"}
+		case 3:
+			w.OneAtATime = "zone"
+		}
+		p.Waves = append(p.Waves, w)
 	}
-	p.Waves = append(p.Waves, rollout.Wave{Name: "all", Nodes: plan.Amount{Value: 100, Percent: true}, Soak: soak()})
+	for i, nodes := range [][]string{{"1"}, {"1", "2"}, {"1", "2", "50%"}}[pick(t, "waves", 0, 1, 2)] {
+		add(rollout.Wave{Name: fmt.Sprintf("w%d", i), Nodes: amount(nodes), Approval: rare(t, "approval")})
+	}
+	add(rollout.Wave{Name: "all", Nodes: plan.Amount{Value: 100, Percent: true}})
+	const noon = 12 * 60 // when scenarios begin
+	for _, w := range pick[[][2]int](t, "windows", nil, nil, nil, [][2]int{{noon, noon + 1}, {noon + 2, noon + 4}}) {
+		p.Windows = append(p.Windows, rollout.Window{From: w[0], To: w[1], Zone: time.UTC})
+	}
 	p.Removals = amount(pick(t, "removals", "0", "1", "2", "100", "10%", "34%", "50%"))
 	p.Failure = rollout.Failure{Nodes: plan.Amount{Value: pick(t, "failures", 0, 0, 1, 2)}, StartWithin: pick(t, "startWithin", 15*time.Second, time.Minute),
 		Restarts: pick(t, "restarts", 1, 3), Back: rapid.Bool().Draw(t, "back")}
@@ -115,7 +130,7 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 			}
 		}
 	}
-	e := Event{At: at, Op: pick(t, "release", "edit", "edit", "edit", "edit", "rollback", "pause", "promote", "promote", "abort", "retry", "resume", "resume", "policy", "unpolicy", "plain", "restart", "permit", "pool", "pool", "nothing", "nothing", "prune")}
+	e := Event{At: at, Op: pick(t, "release", "edit", "edit", "edit", "edit", "rollback", "pause", "promote", "promote", "abort", "retry", "resume", "resume", "policy", "unpolicy", "plain", "restart", "permit", "pool", "pool", "nothing", "nothing", "prune", "policy", "zone")}
 	switch e.Op {
 	case "nothing":
 		e.At += pick(t, "long", 0, 0, 0, 25*time.Minute, 61*time.Minute)
@@ -132,8 +147,11 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 	case "promote":
 		e.Args = []string{pick(t, "wave", "w0", "w1", "all", "*")}
 	case "policy":
-		what := pick(t, "what", "failures", "soak", "startWithin", "back")
-		e.Args = []string{what, map[string]string{"failures": pick(t, "failures", "0", "2"), "soak": pick(t, "soak", "0s", "30s"), "startWithin": pick(t, "startWithin", "10s", "2m"), "back": pick(t, "back", "yes", "no")}[what]}
+		what := pick(t, "what", "failures", "soak", "startWithin", "back", "waves", "waves")
+		e.Args = []string{what, map[string]string{"failures": pick(t, "failures", "0", "2"), "soak": pick(t, "soak", "0s", "30s"), "startWithin": pick(t, "startWithin", "10s", "2m"), "back": pick(t, "back", "yes", "no"),
+			"waves": pick(t, "waves", "w0=1,w1=2,w2=50%", "w0=1", "w0=2,w1=3", "x=1,w1=50%", "w1=1,x=2", "-")}[what]}
+	case "zone":
+		e.Args = []string{fmt.Sprintf("n%d", pick(t, "node", 0, 1, 2, 3)), pick(t, "zone", "x", "y")}
 	}
 	if slices.Contains([]string{"promote", "abort", "retry", "resume", "plain"}, e.Op) {
 		if of := pick(t, "of", "", "", "", "", "", "-1", "+1", "+1"); of != "" { // another release

@@ -52,6 +52,7 @@ type Set struct {
 // Node is a node at the beginning.
 type Node struct {
 	Name, Pool string
+	Zone       string // empty: it has no such label
 	Taints     []plan.Taint
 }
 
@@ -154,7 +155,7 @@ func begin(sc *Scenario, bug Bug, trace func(string)) *world {
 	w.api.set.spec.Generation = 1
 	w.api.putSet(func(*daemonSet) {})
 	for _, n := range sc.Nodes {
-		w.kubelets.join(n.Name, map[string]string{"pool": n.Pool}, n.Taints)
+		w.kubelets.join(n.Name, labels(n.Pool, n.Zone), n.Taints)
 	}
 	w.begins(sc.Policy)
 	w.employ()

@@ -21,11 +21,12 @@ import (
 //	                 maxSurge N[%], minReady DURATION, pool NAME, tolerate all,
 //	                 scheduled yes
 //	-- cluster --    finalizers, taint-not-ready, keep-dead, ends-aborted, assists, in-place: one a line
-//	-- policy --     wave NAME N[%] SOAK [approval]; failures N[%]; startWithin DURATION;
-//	                 restarts N; removals N[%]; back
+//	-- policy --     wave NAME N[%] SOAK [approval] [prefer:ZONE] [cover] [oneAtATime], by zones;
+//	                 failures N[%]; startWithin DURATION; restarts N; removals N[%]; back;
+//	                 window FROM TO: minutes after midnight, of every day
 //	-- revisions --  NAME BEHAVIOUR [POOL|POOL...[+]]: where its template lets pods run; * is anywhere,
 //	                 and + tolerates every taint
-//	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is not a pool
+//	-- nodes --      NAME [POOL] [taint:EFFECT] [zone:ZONE]; "-" is not a pool
 //	-- events --     WHEN WHAT [WORD...]: see operations
 //	-- expect --     COUNT =|<=|>= N, of creates, deletes, changes, forced, doubles, killed;
 //	                updated: nodes with a current pod that is ready, before
@@ -142,7 +143,9 @@ func checkAmount(s string) error {
 func parseNode(words []string) (n Node, err error) {
 	n.Name = words[0]
 	for _, w := range words[1:] {
-		if effect, ok := strings.CutPrefix(w, "taint:"); !ok {
+		if zone, ok := strings.CutPrefix(w, "zone:"); ok {
+			n.Zone = zone
+		} else if effect, ok := strings.CutPrefix(w, "taint:"); !ok {
 			n.Pool = strings.Trim(w, "-")
 		} else if effects[effect] == plan.AnyEffect {
 			return n, fmt.Errorf("unknown effect %q", effect)
@@ -189,6 +192,10 @@ func (e *Event) checkWords() (err error) {
 		_, known = crashes[e.Args[0]]
 	case "freeze", "overlap", "still":
 		_, err = time.ParseDuration(e.Args[0])
+	case "policy":
+		if e.Args[0] == "waves" {
+			_, err = waves(e.Args[1], nil)
+		}
 	case "clock", "busy":
 		_, err = time.ParseDuration(e.Args[1])
 	case "stall":
@@ -238,6 +245,9 @@ func (sc *Scenario) String() string {
 		b.WriteString(n.Name + " " + cmp.Or(n.Pool, "-"))
 		for _, t := range n.Taints {
 			b.WriteString(" taint:" + t.Effect.String())
+		}
+		if n.Zone != "" {
+			b.WriteString(" zone:" + n.Zone)
 		}
 		b.WriteString("\n")
 	}

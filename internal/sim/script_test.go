@@ -77,7 +77,7 @@ func TestScripts(t *testing.T) {
 // A scenario's text is complete: parsed again, it gives the same scenario.
 func TestScriptsReadBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		sc := drawScenario(t)
+		sc := rapid.OneOf(rapid.Custom(drawScenario), rapid.Custom(drawReleased)).Draw(t, "scenario")
 		again, err := Parse(sc.String())
 		if err != nil {
 			t.Fatalf("%v\n%s", err, sc)
