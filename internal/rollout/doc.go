@@ -41,7 +41,8 @@
 //   - R10: in an hour labels and the placement take away no more pods than the policy's share, or than a person has allowed. Held by:
 //     TestGuardNeverLetsMore here, TestGuardHolds in plan, the simulator (loses, keeps).
 //   - R11: input that cannot be read, or contradicts itself, holds the release. Held by: TestReleases here,
-//     TestSeveralPolicies, TestReleaseWhoseStatusCannotBeRead and TestReleaseWhosePolicyMayNotBeRead in engine.
+//     the simulator (mayGrant, of policies), TestSeveralPolicies, TestReleaseWhoseStatusCannotBeRead and
+//     TestReleaseWhosePolicyMayNotBeRead in engine.
 //   - R12: deleting the policy, the annotation or the DaemonSetRollout moves no pod by itself, and neither does deleting
 //     two of them. Held by: the simulator of policies (goesOn; loses, of what the guard holds),
 //     TestDeletingWhatGuidesAReleaseMovesNothing and TestDeletingTheGuardMovesNothing in engine of all three,

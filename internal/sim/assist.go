@@ -35,6 +35,8 @@ func (c *controller) assist(set *daemonSet) *daemonSet {
 		k.problem = rollout.NotObserved
 	case set.spec.Strategy != plan.OnDelete && c.w.bug != DrivesAll:
 		k.problem = rollout.NotDriven
+	default:
+		k.problem = ix.policy.wrong
 	}
 	as := *set
 	as.spec.Hash = hash
@@ -105,7 +107,8 @@ func (c *controller) pauses(hash string) bool {
 // atRest reports whether a policy has released the revision to all nodes but those that have missed it.
 func (c *controller) atRest(hash string) bool {
 	k := &c.course
-	return c.index.policy != nil && k.problem == rollout.NoReason && k.state.Stable == hash && k.state.Target == hash && !k.state.Reverting
+	p := c.index.policy
+	return p != nil && p.wrong == rollout.NoReason && k.problem == rollout.NoReason && k.state.Stable == hash && k.state.Target == hash && !k.state.Reverting
 }
 
 func resting(spec plan.Spec, rests bool) plan.Spec {

@@ -211,7 +211,7 @@ func (c *controller) follow(set *daemonSet) {
 }
 
 func (c *controller) policy() *rollout.Policy {
-	if c.index.policy != nil {
+	if c.index.policy != nil && c.index.policy.wrong == rollout.NoReason {
 		return &c.index.policy.is
 	}
 	p := rollout.Default()
@@ -385,8 +385,12 @@ func (c *controller) seen(set *daemonSet) rollout.Seen {
 	k, t := &c.course, &c.out.Exposure
 	in := rollout.Seen{Target: set.spec.Hash, Exposed: t.Exposed, Well: t.Well, UnderWay: t.UnderWay, Failed: t.Failed, Other: t.Other, Stranded: t.Stranded,
 		Bound: bound(c), Unwell: c.applier.resume > c.w.now, Layout: k.layout, Assists: c.w.sc.Assists, Problem: k.problem}
-	if c.index.policy == nil && c.w.bug != NeedsNoPolicy {
+	switch p := c.index.policy; {
+	case c.w.bug == NeedsNoPolicy:
+	case p == nil:
 		in.Problem = rollout.PolicyGone
+	case p.wrong != rollout.NoReason && !c.w.sc.Assists: // see assist
+		in.Problem = p.wrong
 	}
 	if c.w.bug == FailuresPass {
 		in.Failed = 0

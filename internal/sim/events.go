@@ -60,7 +60,7 @@ var operations = map[string]int{
 	"restart":  0, // the controller is stopped, and another one started
 	"vanish":   1, // NODE: leaves, and joins again at once
 	"rollback": 0, // to the revision before
-	"policy":   2, // failures N; soak DURATION; startWithin DURATION; back yes|no; waves NAME=N[%],... or -: the policy is edited
+	"policy":   2, // failures N; soak DURATION; startWithin DURATION; back yes|no; waves NAME=N[%],... or -; wrong PolicyUnreadable|SeveralPolicies|-: the policy is edited
 	"unpolicy": 0, // the policy is deleted
 	"pause":    1, // yes|no: a request of people about the release that is under way
 	"promote":  1, // WAVE|*; this and the next ones, with -1 or +1: for the previous release, or for the next one

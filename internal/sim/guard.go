@@ -26,7 +26,7 @@ func (c *controller) removing(next *step) {
 		return
 	}
 	var p *rollout.Policy
-	if c.index.policy != nil {
+	if c.index.policy != nil && c.index.policy.wrong == rollout.NoReason {
 		p = &c.index.policy.is
 	}
 	var allowed rollout.Allowance

@@ -13,7 +13,10 @@ import (
 )
 
 // policy is a RolloutPolicy that chooses the DaemonSet.
-type policy struct{ is rollout.Policy }
+type policy struct {
+	is    rollout.Policy
+	wrong rollout.Reason // why it cannot be followed; NoReason: it can
+}
 
 // keeper is the DaemonSetRollout: the controller owns state and guard, people own the rest.
 type keeper struct {
@@ -28,15 +31,12 @@ type keeper struct {
 // begins creates the first policy.
 func (w *world) begins(p *rollout.Policy) {
 	if p != nil {
-		w.api.putPolicy(p)
+		w.api.putPolicy(&policy{is: *p})
 	}
 }
 
-func (a *api) putPolicy(p *rollout.Policy) {
-	a.policy = nil
-	if p != nil {
-		a.policy = &policy{*p}
-	}
+func (a *api) putPolicy(p *policy) {
+	a.policy = p
 	a.next()
 	a.log(policies, event{policy: a.policy})
 }
@@ -72,7 +72,8 @@ func (w *world) governs(e Event) {
 		w.api.putPolicy(nil)
 		return
 	}
-	p := w.api.policy.is
+	edited := *w.api.policy
+	p := &edited.is
 	p.Waves = slices.Clone(p.Waves)
 	d, _ := time.ParseDuration(e.Args[1])
 	switch e.Args[0] {
@@ -88,8 +89,10 @@ func (w *world) governs(e Event) {
 		p.Failure.Back = e.Args[1] == "yes"
 	case "waves":
 		p.Waves, _ = waves(e.Args[1], p.Waves)
+	case "wrong":
+		edited.wrong, _ = rollout.ReasonOf(e.Args[1])
 	}
-	w.api.putPolicy(&p)
+	w.api.putPolicy(&edited)
 }
 
 // waves reads NAME=N[%],... (-: nothing) and adds a last wave with all nodes. A wave that there was before keeps everything but its size; a new
@@ -157,7 +160,7 @@ func (w *world) approve() {
 	patient := *w.sc.Policy
 	patient.Windows = nil
 	patient.Failure.StartWithin, patient.Failure.Restarts = 10*time.Minute, 100
-	w.api.putPolicy(&patient)
+	w.api.putPolicy(&policy{is: patient})
 	for i := range approvals {
 		w.after(time.Duration(i+1)*approveEvery, func() {
 			w.permitAll()

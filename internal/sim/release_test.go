@@ -147,9 +147,9 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 	case "promote":
 		e.Args = []string{pick(t, "wave", "w0", "w1", "all", "*")}
 	case "policy":
-		what := pick(t, "what", "failures", "soak", "startWithin", "back", "waves", "waves")
+		what := pick(t, "what", "failures", "soak", "startWithin", "back", "waves", "waves", "wrong", "wrong")
 		e.Args = []string{what, map[string]string{"failures": pick(t, "failures", "0", "2"), "soak": pick(t, "soak", "0s", "30s"), "startWithin": pick(t, "startWithin", "10s", "2m"), "back": pick(t, "back", "yes", "no"),
-			"waves": pick(t, "waves", "w0=1,w1=2,w2=50%", "w0=1", "w0=2,w1=3", "x=1,w1=50%", "w1=1,x=2", "-")}[what]}
+			"waves": pick(t, "waves", "w0=1,w1=2,w2=50%", "w0=1", "w0=2,w1=3", "x=1,w1=50%", "w1=1,x=2", "-"), "wrong": pick(t, "wrong", "-", "PolicyUnreadable", "SeveralPolicies")}[what]}
 	case "zone":
 		e.Args = []string{fmt.Sprintf("n%d", pick(t, "node", 0, 1, 2, 3)), pick(t, "zone", "x", "y")}
 	}

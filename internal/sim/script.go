@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"everynode/internal/plan"
+	"everynode/internal/rollout"
 )
 
 // Parse reads a scenario from a txtar archive. The text before the first
@@ -193,8 +194,11 @@ func (e *Event) checkWords() (err error) {
 	case "freeze", "overlap", "still":
 		_, err = time.ParseDuration(e.Args[0])
 	case "policy":
-		if e.Args[0] == "waves" {
+		switch _, is := rollout.ReasonOf(e.Args[1]); e.Args[0] {
+		case "waves":
 			_, err = waves(e.Args[1], nil)
+		case "wrong":
+			known = is || e.Args[1] == "-"
 		}
 	case "clock", "busy":
 		_, err = time.ParseDuration(e.Args[1])

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"everynode/internal/plan"
+	"everynode/internal/rollout"
 )
 
 // turns is a decision that gives nodes the target, judged by what its process knows when it is about to be carried out.
@@ -14,10 +15,12 @@ type turns struct {
 	gives []string // the nodes
 }
 
-// mayGrant checks that the policy lets nodes get the target now: it can be read (R11), and a window is open (R3).
+// mayGrant checks that the policy lets nodes get the target now: it can be followed (R11), and a window is open (R3).
 func (t turns) mayGrant() {
 	switch p := t.c.index.policy; {
 	case p == nil: // see goesOn
+	case p.wrong != rollout.NoReason:
+		t.k.w.fail("R11: %s is to get %s, and the policy cannot be followed (%s)", t.gives[0], t.c.index.set.spec.Hash, p.wrong)
 	case !p.is.Open(t.c.clock()):
 		t.k.w.fail("R3: %s is to get %s, and no window is open", t.gives[0], t.c.index.set.spec.Hash)
 	}
