@@ -246,6 +246,29 @@ func TestAssistMendsFirst(t *testing.T) {
 	})
 }
 
+// A node that neither version is for gets a pod of the target after the order was computed, because the other controller has seen
+// its taint late. The node counts against the quota, so it gets a place in the order, and the last node gets its turn.
+func TestAssistCountsWhatIsOutsideTheOrder(t *testing.T) {
+	assisted(t, 4, twoWaves, func(c *cluster, _ *beside) {
+		order := c.inOrder()
+		last := order[len(order)-1]
+		c.editNode(last, func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoSchedule}} })
+		c.delete("pods", "default/"+c.podOn(last).Name, "")
+		c.editSet(image("agent:2"))
+		c.run(time.Minute)
+		c.wantRelease("before it is approved", "Waiting NotApproved first 1", map[string]int{"agent:2": 1, "agent:1": 2})
+		late := c.podOn(order[0]).DeepCopy()
+		late.Name, late.UID, late.Spec.NodeName = "late", "late", last
+		c.mu.Lock()
+		c.add("pods", late)
+		c.mu.Unlock()
+		c.run(time.Minute)
+		c.ask(`{"promote": {"release": 1, "wave": "first"}}`)
+		c.run(5 * time.Minute)
+		c.wantRelease("in the end", "Idle   0", map[string]int{"agent:2": 4})
+	})
+}
+
 // Nothing goes before the other controller has observed the template, because the next pod would be of the old one. What the
 // release waits for is reported, and it continues by itself.
 func TestAssistWaitsForNotice(t *testing.T) {

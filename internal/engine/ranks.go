@@ -46,9 +46,11 @@ func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	}
 }
 
-// mends reports whether the order depends on the state of pods of abandoned versions: see reachable.
+// mends reports whether the order depends on pods: on the state of those of abandoned versions, and on those of the target
+// that others have created out of turn, perhaps on nodes that are not in the order: see reachable.
 func (s *state) mends() bool {
-	return s.course.assists && s.course.state.Grants() && s.ledger.Totals().Exposure.Other > 0
+	t := s.ledger.Totals().Exposure
+	return s.course.assists && s.course.state.Grants() && t.Other+t.Leaked > 0
 }
 
 // stale returns when the order must be computed again, if nodes have changed or pods matter; zero: it need not be.

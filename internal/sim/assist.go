@@ -118,9 +118,11 @@ func resting(spec plan.Spec, rests bool) plan.Spec {
 	return spec
 }
 
-// mends reports whether the order depends on the state of pods of abandoned versions.
+// mends reports whether the order depends on pods: those of abandoned versions, and those of the target that others have created
+// out of turn.
 func (c *controller) mends() bool {
-	return c.w.sc.Assists && c.course.state.Grants() && c.out.Exposure.Other > 0
+	e := &c.out.Exposure
+	return c.w.sc.Assists && c.course.state.Grants() && e.Other+e.Leaked > 0
 }
 
 // endedBeside records pods that have ended, which the other controller replaces.
