@@ -232,6 +232,7 @@ func (e *engine) work(ctx context.Context) {
 	e.watchProbe()
 	all.Go(func() { e.gone.run(ctx) })
 	all.Go(func() { e.housekeeping(ctx) })
+	all.Go(func() { pulse{e.api, e.index}.run(ctx) })
 	all.Go(func() { e.dispatch(ctx) })
 	e.cfg.Monitor.works()
 	<-ctx.Done()

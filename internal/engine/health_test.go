@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/internal/delivery"
+	"everynode/internal/view"
 )
 
 // While every fifth create fails because of the API server, no more nodes are granted the new revision until a minute
@@ -59,6 +60,43 @@ func TestReleaseWaitsForAWellAPIServer(t *testing.T) {
 			c.covered(100, "agent:2")
 		})
 	}
+}
+
+// A revision that only makes the API server slow is noticed while its wave soaks. Without a release nothing is asked.
+func TestSlowAPIServerIsNoticedInASoak(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		var slow atomic.Bool
+		var asked atomic.Int32
+		s := &slowServer{c: c, resets: true, takes: func(r request) time.Duration {
+			if !r.is("get", "daemonsets") {
+				return 0
+			}
+			asked.Add(1)
+			if slow.Load() {
+				return 2500 * time.Millisecond
+			}
+			return 0
+		}}
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy(`{"waves": [{"name": "first", "nodes": 1, "soak": "2m"}, {"name": "all", "nodes": "100%"}]}`))
+		c.addNodes(5)
+		c.addSet(follows)
+		c.start(s.use)
+		c.run(time.Minute)
+		asked.Store(0)
+		c.run(time.Minute)
+		if n := asked.Load(); n > 0 {
+			t.Errorf("without a release the DaemonSet is read %d times a minute", n)
+		}
+		c.editSet(image("agent:2"))
+		c.run(30 * time.Second)
+		slow.Store(true)
+		c.run(5 * time.Minute)
+		c.wantRelease("with a slow server", "Rolling APIUnwell first 1", map[string]int{"agent:2": 1, "agent:1": 4})
+		slow.Store(false)
+		c.run(5 * time.Minute)
+		c.covered(5, "agent:2")
+	})
 }
 
 // No webhook makes the API server count as unwell, whatever it answers and however long it takes; refusals do not either.
