@@ -130,15 +130,6 @@ func (c *controller) readCourse() {
 	})
 }
 
-// overwritten reports whether another process has written the state since.
-func (k *course) overwritten(now *keeper) bool {
-	was := keeper{}
-	if k.own != nil {
-		was = *k.own
-	}
-	return now != nil && now.version > was.version && (now.state != was.state || !sameGuard(now.guard, was.guard))
-}
-
 // meet handles a DaemonSet without a kept state, or with one from another time.
 func (c *controller) meet(set *daemonSet) {
 	k := &c.course

@@ -58,3 +58,12 @@ func (k *checker) told(c *controller, next *step, at time.Duration) {
 	l.state, l.at = next.state, at
 	l.told, l.held, l.toldAt = next.state, next.guard.Held > 0, k.w.now
 }
+
+// overwritten reports whether another process has written the state since.
+func (k *course) overwritten(now *keeper) bool {
+	was := keeper{}
+	if k.own != nil {
+		was = *k.own
+	}
+	return now != nil && now.version > was.version && (now.state != was.state || !sameGuard(now.guard, was.guard))
+}
