@@ -67,8 +67,8 @@ func scenarios() []scenario {
 		{Name: "api-flood", Title: "it floods the API server", Observe: 45 * time.Minute, Bad: behaviour{Floods: true},
 			Sources: []source{{"OpenAI, 2024-12-11", "https://securityonline.info/openai-services-hit-by-major-outage-due-to-telemetry-service-deployment"}},
 			Note: "The flood is simulated: each node with the version delays the API server's answers to controllers and the scheduler, all together by up to 2.5 real " +
-				"seconds, which takes 5% of the nodes. One node of 1,000 cannot show it: it adds 50 milliseconds. Ours does not stop it later either: answers that are only late " +
-				"count from twenty requests in a minute on, and a release makes fewer. Its last wave begins, and is slow because each request is. The version works otherwise; its " +
+				"seconds, which takes 5% of the nodes. One node of 1,000 cannot show it: it adds 50 milliseconds. What a wave of 100 nodes does to the server, the engine notices " +
+				"within a minute of real time, which is an hour here. The version works otherwise; its " +
 				"nodes count as exposed. The delay does not follow the time scale, so the times of this line are not those of a real fleet."},
 		{Name: "bad-config", Title: "its ConfigMap lacks a key (CreateContainerConfigError)", Observe: 20 * time.Minute,
 			Bad:     behaviour{Waiting: "CreateContainerConfigError"},
