@@ -163,6 +163,7 @@ type engine struct {
 	index  *index
 	queue  workqueue.TypedRateLimitingInterface[types.NamespacedName]
 	apply  *applier
+	pulse  *pulse
 	events *recorder
 	gone   *goneNodes
 	// fail ends the term with an error.
@@ -175,7 +176,7 @@ type engine struct {
 
 func newEngine(cfg Config, client api, ix *index) *engine {
 	e := &engine{cfg: cfg, log: cfg.Log, api: client, index: ix, states: map[types.NamespacedName]*state{},
-		seats: newSeats(cfg.Workers)}
+		pulse: newPulse(client), seats: newSeats(cfg.Workers)}
 	e.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
 	note := func(w *write) {
@@ -232,7 +233,7 @@ func (e *engine) work(ctx context.Context) {
 	e.watchProbe()
 	all.Go(func() { e.gone.run(ctx) })
 	all.Go(func() { e.housekeeping(ctx) })
-	all.Go(func() { pulse{e.api, e.index}.run(ctx) })
+	all.Go(func() { e.pulse.run(ctx) })
 	all.Go(func() { e.dispatch(ctx) })
 	e.cfg.Monitor.works()
 	<-ctx.Done()

@@ -62,7 +62,7 @@ func TestReleaseWaitsForAWellAPIServer(t *testing.T) {
 	}
 }
 
-// A revision that only makes the API server slow is noticed while its wave soaks. Without a release nothing is asked.
+// A revision that only makes the API server slow is noticed while its wave soaks. Nothing is asked while no release proceeds.
 func TestSlowAPIServerIsNoticedInASoak(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		var slow atomic.Bool
@@ -82,12 +82,16 @@ func TestSlowAPIServerIsNoticedInASoak(t *testing.T) {
 		c.addNodes(5)
 		c.addSet(follows)
 		c.start(s.use)
-		c.run(time.Minute)
-		asked.Store(0)
-		c.run(time.Minute)
-		if n := asked.Load(); n > 0 {
-			t.Errorf("without a release the DaemonSet is read %d times a minute", n)
+		quiet := func(when string) {
+			t.Helper()
+			asked.Store(0)
+			c.run(time.Minute)
+			if n := asked.Load(); n > 0 {
+				t.Errorf("%s the DaemonSet is read %d times a minute", when, n)
+			}
 		}
+		c.run(time.Minute)
+		quiet("before a release")
 		c.editSet(image("agent:2"))
 		c.run(30 * time.Second)
 		slow.Store(true)
@@ -96,6 +100,12 @@ func TestSlowAPIServerIsNoticedInASoak(t *testing.T) {
 		slow.Store(false)
 		c.run(5 * time.Minute)
 		c.covered(5, "agent:2")
+		quiet("after a release")
+		c.editSet(image("agent:3"))
+		c.run(30 * time.Second)
+		c.ask(`{"paused": true}`)
+		c.run(time.Second)
+		quiet("while a release is paused")
 	})
 }
 

@@ -104,6 +104,7 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 	c.holds = !atRest && (!c.kept || c.state.Target != hash)
 	if c.state.Stable == "" || c.state.Stable == hash && !c.state.Back {
 		e.index.attend(string(set.ds.UID), false)
+		e.pulse.follow(set.ds.UID, keyOf(set.ds), false)
 		c.release = nil // every node gets the current template, or it is not known yet what else
 		return nil
 	}
@@ -114,6 +115,7 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 func (e *engine) leaves(set *setEntry, c *course) {
 	if c.release != nil {
 		e.index.attend(string(set.ds.UID), false)
+		e.pulse.follow(set.ds.UID, keyOf(set.ds), false)
 	}
 	c.release, c.holds = nil, false
 }
@@ -167,6 +169,7 @@ func (e *engine) follow(ctx context.Context, set *setEntry, hash string, st *sta
 		number++
 	}
 	e.index.attend(string(set.ds.UID), true)
+	e.pulse.follow(set.ds.UID, keyOf(set.ds), needed(c.state.Phase))
 	e.rank(set, hash, number, st)
 	p := c.policyOrDefault()
 	r := &plan.Release{Number: number, Stable: c.stable.spec, Ranks: c.order.places, Steps: c.order.steps,

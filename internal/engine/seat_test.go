@@ -6,6 +6,13 @@ import (
 	"time"
 )
 
+// awayNow returns how many decisions of a namespace are without a seat.
+func (s *seats) awayNow(namespace string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.away[namespace]
+}
+
 // A decision that waits for a free seat can begin other requests.
 func TestSeatIsFreeToAskWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -30,23 +37,23 @@ func TestSeatIsFreeToAskWhileItWaits(t *testing.T) {
 		third := waits(ctx)
 		synctest.Wait()
 		time.Sleep(2 * seatPatience) // the third takes long
-		if len(ends) > 0 || all.away["a"] != 1 {
-			t.Fatalf("%d answers are handled without a seat; %d decisions are without one", len(ends), all.away["a"])
+		if len(ends) > 0 || all.awayNow("a") != 1 {
+			t.Fatalf("%d answers are handled without a seat; %d decisions are without one", len(ends), all.awayNow("a"))
 		}
 		all.stand(other)
 		<-ends
 		<-ends
-		if len(all.free) != 1 || all.away["a"] != 0 {
-			t.Errorf("%d seats are taken by one decision; %d are without one", len(all.free), all.away["a"])
+		if len(all.free) != 1 || all.awayNow("a") != 0 {
+			t.Errorf("%d seats are taken by one decision; %d are without one", len(all.free), all.awayNow("a"))
 		}
 		time.Sleep(2 * seatPatience)
-		if len(all.free) != 0 || all.away["a"] != 1 {
-			t.Errorf("while the third request hangs, %d seats are taken; %d decisions are without one", len(all.free), all.away["a"])
+		if len(all.free) != 0 || all.awayNow("a") != 1 {
+			t.Errorf("while the third request hangs, %d seats are taken; %d decisions are without one", len(all.free), all.awayNow("a"))
 		}
 		third()
 		all.stand(st)
-		if len(all.free) != 0 || len(all.away) != 0 || len(all.taken) != 0 {
-			t.Errorf("left over: %d, %v, %d", len(all.free), all.away, len(all.taken))
+		if len(all.free) != 0 || all.awayNow("a") != 0 || len(all.taken) != 0 {
+			t.Errorf("left over: %d, %d, %d", len(all.free), all.awayNow("a"), len(all.taken))
 		}
 	})
 }

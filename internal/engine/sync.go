@@ -244,6 +244,7 @@ func (e *engine) forgetOthers(key types.NamespacedName, set *setEntry) {
 	if other {
 		e.apply.forget(st.id)
 		e.index.attend(string(st.id.uid), false)
+		e.pulse.follow(st.id.uid, key, false)
 		e.events.forget(st.id.uid)
 		e.queue.Forget(key)
 	}
