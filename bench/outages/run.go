@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/client-go/dynamic"
@@ -52,11 +54,31 @@ func (o *outages) all(ctx context.Context) (err error) {
 		return err
 	}
 	for _, system := range o.systems {
-		if err := o.one(ctx, system, prepared); err != nil {
-			return fmt.Errorf("%s: %w", system, err)
+		for _, scale := range o.scales() {
+			if err := o.one(ctx, system, scale, prepared); err != nil {
+				return fmt.Errorf("%s: %w", system, err)
+			}
 		}
 	}
 	return nil
+}
+
+// scales returns the time scales of the wanted scenarios, fastest first. Each has a fleet of its own.
+func (o *outages) scales() (all []float64) {
+	for _, s := range scenarios() {
+		if scale := o.scaleOf(s); o.wants(s.Name) && !slices.Contains(all, scale) {
+			all = append(all, scale)
+		}
+	}
+	slices.SortFunc(all, func(a, b float64) int { return cmp.Compare(b, a) })
+	return all
+}
+
+func (s *settings) scaleOf(played scenario) float64 {
+	if played.MaxScale > 0 {
+		return min(s.scale, played.MaxScale)
+	}
+	return s.scale
 }
 
 // prepare makes the nodes, once. Each system starts from a copy.
@@ -78,14 +100,15 @@ type run struct {
 	*outages
 	*testbed.Cluster
 	system   string
+	scale    float64
 	fleet    *fleet
 	releases *releases
 	children []*testbed.Child
 	detour   *detour
 }
 
-func (o *outages) one(ctx context.Context, system string, prepared *testbed.Cluster) error {
-	dir := filepath.Join(o.root, system)
+func (o *outages) one(ctx context.Context, system string, scale float64, prepared *testbed.Cluster) error {
+	dir := filepath.Join(o.root, fmt.Sprintf("%s-%g", system, scale))
 	if err := prepared.CopyTo(dir); err != nil {
 		return err
 	}
@@ -104,7 +127,7 @@ func (o *outages) one(ctx context.Context, system string, prepared *testbed.Clus
 	if err != nil {
 		return fmt.Errorf("make the client for releases: %w", err)
 	}
-	r := &run{outages: o, Cluster: c, system: system, fleet: newFleet(client, o.nodes, o.scale), releases: &releases{client: kinds, scale: o.scale}}
+	r := &run{outages: o, Cluster: c, system: system, scale: scale, fleet: newFleet(client, o.nodes, scale), releases: &releases{client: kinds, scale: scale}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer r.fleet.kubelets.all.Wait()
 	if r.detour, err = newDetour(c.URL, func() time.Duration { return r.fleet.kubelets.answersTake(o.nodes) }); err != nil {
@@ -175,7 +198,7 @@ func (r *run) startSystem(on *testbed.Cluster) error {
 
 func (r *run) playAll(ctx context.Context) error {
 	for _, s := range scenarios() {
-		if !r.wants(s.Name) {
+		if !r.wants(s.Name) || r.scaleOf(s) != r.scale {
 			continue
 		}
 		play := r.play

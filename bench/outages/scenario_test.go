@@ -80,6 +80,19 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+// What is judged by real time has a fleet that is slower, and only then.
+func TestScales(t *testing.T) {
+	for text, want := range map[string][]float64{"": {60, 10}, "api-flood": {10}, "crash,leak": {60}} {
+		o := &outages{settings: settings{scale: 60, only: strings.FieldsFunc(text, func(c rune) bool { return c == ',' })}}
+		if got := o.scales(); !slices.Equal(got, want) {
+			t.Errorf("%q has the scales %v, not %v", text, got, want)
+		}
+	}
+	if o := (&outages{settings: settings{scale: 5}}); !slices.Equal(o.scales(), []float64{5}) {
+		t.Errorf("a slow measurement has the scales %v", o.scales())
+	}
+}
+
 func TestMerge(t *testing.T) {
 	part := func(nodes int, names ...string) *results {
 		r := &results{Nodes: nodes, Scale: 60, Seconds: 10}
