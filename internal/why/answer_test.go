@@ -2,6 +2,7 @@ package why
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -12,8 +13,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
@@ -267,6 +270,18 @@ func TestAskKnowsWhoWorks(t *testing.T) {
 				t.Errorf("%q %q, want %q", got.Controller, got.Command, c.want)
 			}
 		})
+	}
+}
+
+// Whoever may not read the lease is not told that nobody holds it.
+func TestLeaseThatMayNotBeRead(t *testing.T) {
+	client := fake.NewClientset()
+	client.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "leases"}, "everynode-controller", errors.New("no"))
+	})
+	lease, err := ReadLease(t.Context(), client, testNow())
+	if err != nil || lease.String() != "you may not read the lease kube-system/everynode-controller, which names the engine that works" {
+		t.Errorf("%q, %v", lease, err)
 	}
 }
 

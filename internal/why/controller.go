@@ -52,6 +52,8 @@ func askController(ctx context.Context, client kubernetes.Interface, q Question,
 		of.Controller += "The control plane runs without the engine, and "
 		of.Command = "everynode down; everynode up --daemonset-controller=true"
 		of.Controller += lease.String() + "."
+	case lease.Hidden:
+		of.Controller += "Perhaps none is running: " + lease.String() + "."
 	default:
 		of.Controller += "No controller is running, or it cannot write: " + lease.String() + "."
 	}
@@ -70,18 +72,22 @@ type Lease struct {
 	Holder string `json:"holder,omitempty"`
 	// Held means that the lease has not expired.
 	Held bool `json:"held"`
+	// Hidden means that the reader may not see the lease: nothing else is known.
+	Hidden bool `json:"hidden,omitempty"`
 	// Renewed is how long ago it was renewed; zero when it never was.
 	Renewed time.Duration `json:"-"`
 }
 
-// ReadLease reads the lease. If the lease does not exist, or may not be read, it returns a Lease without a
-// holder.
+// ReadLease reads the lease. If the lease does not exist, it returns a Lease without a holder; if it may not be
+// read, one that is hidden.
 func ReadLease(ctx context.Context, client kubernetes.Interface, now time.Time) (Lease, error) {
 	l, err := client.CoordinationV1().Leases(leaseNamespace).Get(ctx, leaseName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+	switch {
+	case apierrors.IsNotFound(err):
 		return Lease{}, nil
-	}
-	if err != nil {
+	case apierrors.IsForbidden(err):
+		return Lease{Hidden: true}, nil
+	case err != nil:
 		return Lease{}, fmt.Errorf("read the lease %s/%s: %w", leaseNamespace, leaseName, err)
 	}
 	return leaseOf(l, now), nil
@@ -103,6 +109,8 @@ func (l Lease) String() string {
 		return fmt.Sprintf("everynode-controller %s holds the lease %s/%s", l.Holder, leaseNamespace, leaseName)
 	case l.Holder != "":
 		return fmt.Sprintf("everynode-controller %s has not renewed the lease %s/%s for %s", l.Holder, leaseNamespace, leaseName, duration.HumanDuration(l.Renewed))
+	case l.Hidden:
+		return fmt.Sprintf("you may not read the lease %s/%s, which names the engine that works", leaseNamespace, leaseName)
 	default:
 		return fmt.Sprintf("nobody holds the lease %s/%s", leaseNamespace, leaseName)
 	}
