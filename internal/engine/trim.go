@@ -52,12 +52,12 @@ func keptMeta() mask {
 
 // wasChanged reports whether an encoded pod was changed in place, or looks like it, by its annotations.
 func wasChanged(pod []byte) (changed bool) {
-	eachField(pod, func(number protowire.Number, value []byte) bool {
+	eachField(pod, func(number protowire.Number, _ protowire.Type, value []byte) bool {
 		if number != 1 {
 			return true
 		}
 		metadata, _ := protowire.ConsumeBytes(value)
-		eachField(metadata, func(number protowire.Number, value []byte) bool {
+		eachField(metadata, func(number protowire.Number, _ protowire.Type, value []byte) bool {
 			changed = number == 12 && bytes.Contains(value, []byte(view.ChangedAnnotation))
 			return !changed
 		})
@@ -68,7 +68,7 @@ func wasChanged(pod []byte) (changed bool) {
 
 // eachField calls see with each field of an encoded message, as it stands behind its tag, until see returns false. It
 // reports whether the message could be read so far.
-func eachField(message []byte, see func(number protowire.Number, value []byte) bool) bool {
+func eachField(message []byte, see func(number protowire.Number, kind protowire.Type, value []byte) bool) bool {
 	for len(message) > 0 {
 		number, kind, tag := protowire.ConsumeTag(message)
 		if tag < 0 {
@@ -78,7 +78,7 @@ func eachField(message []byte, see func(number protowire.Number, value []byte) b
 		if size < 0 {
 			return false
 		}
-		if !see(number, message[tag:tag+size]) {
+		if !see(number, kind, message[tag:tag+size]) {
 			return true
 		}
 		message = message[tag+size:]
@@ -129,7 +129,7 @@ func keptEnd() *field { return &field{part: mask{1: {}, 3: {}}} }
 func startsBadly(whole []byte) (bad bool) {
 	_, _, tag := protowire.ConsumeTag(whole)
 	status, _ := protowire.ConsumeBytes(whole[max(tag, 0):])
-	read := eachField(status, func(number protowire.Number, value []byte) bool {
+	read := eachField(status, func(number protowire.Number, _ protowire.Type, value []byte) bool {
 		restarts, _ := protowire.ConsumeVarint(value)
 		bad = number == 5 && restarts > 0 || number == 2 && isTold(value)
 		return !bad

@@ -62,22 +62,16 @@ func readEvent(data []byte, into *metav1.WatchEvent) bool {
 
 // content returns the bytes in the last field of that number; nil: there is none, or the message is broken.
 func content(message []byte, number protowire.Number) (found []byte) {
-	for len(message) > 0 {
-		n, kind, tag := protowire.ConsumeTag(message)
-		if tag < 0 {
-			return nil
-		}
-		size := protowire.ConsumeFieldValue(n, kind, message[tag:])
-		if size < 0 {
-			return nil
-		}
+	fits := true
+	read := eachField(message, func(n protowire.Number, kind protowire.Type, value []byte) bool {
 		if n == number {
-			if kind != protowire.BytesType {
-				return nil
-			}
-			found, _ = protowire.ConsumeBytes(message[tag:])
+			fits = kind == protowire.BytesType
+			found, _ = protowire.ConsumeBytes(value)
 		}
-		message = message[tag+size:]
+		return fits
+	})
+	if !read || !fits {
+		return nil
 	}
 	return found
 }
