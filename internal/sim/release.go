@@ -53,17 +53,6 @@ func (a *api) putKeeper(change func(*keeper)) *keeper {
 	return &o
 }
 
-// forget deletes the DaemonSetRollout, with what people have asked for.
-func (a *api) forget() {
-	if a.keeper == nil {
-		return
-	}
-	clear(a.w.check.lost) // nobody knows any more what labels have taken away
-	a.keeper = nil
-	a.next()
-	a.log(rollouts, event{gone: true})
-}
-
 // keep writes the state if the object still has that version; 0: it does not exist yet.
 func (a *api) keep(s rollout.State, g rollout.Guard, version uint64) answer {
 	if a.keeper != nil && a.keeper.version != version || a.keeper == nil && version != 0 {
