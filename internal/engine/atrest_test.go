@@ -86,7 +86,7 @@ func (c *cluster) wantAtRest(reason rollout.Reason, words string) {
 	}
 }
 
-// Once the policy is repaired, nothing is reported any more. A DaemonSet that no longer names one needs none.
+// The report ends when the policy is repaired, or when the DaemonSet no longer names one.
 func TestPolicyIsRepairedAtRest(t *testing.T) {
 	for what, repair := range map[string]func(*appsv1.DaemonSet){
 		"it names the right one": follows,
@@ -120,7 +120,7 @@ func TestNoPolicyIsMissedAfterARevertWithoutOne(t *testing.T) {
 	})
 }
 
-// Where the cluster has no such kinds, a DaemonSet that names a policy says so at rest, too.
+// Where the cluster lacks the kinds, a DaemonSet that names a policy reports that at rest too.
 func TestKindsAreMissingAtRest(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(5)

@@ -12,8 +12,8 @@ import (
 	"everynode/internal/view"
 )
 
-// compactPod keeps of a pod what the engine needs. Nothing of the object stays
-// referenced but the names of pod and node.
+// compactPod keeps of a pod what the engine needs. Of the object only texts stay
+// referenced: its name, its UID, and the name of its node.
 func compactPod(p *corev1.Pod) (*podEntry, error) { return (*families)(nil).compact(p) }
 
 // families remembers what pods share: those of a DaemonSet have the same owner, and few different sets of labels. A

@@ -68,7 +68,7 @@ func (p *pulse) run(ctx context.Context) {
 		case <-p.more:
 		}
 		for key, is := p.any(); is && ctx.Err() == nil; key, is = p.any() {
-			asked.Go(func() { _, _ = p.api.getSet(ctx, key.Namespace, key.Name) }) // its health takes the outcome
+			asked.Go(func() { _, _ = p.api.getSet(ctx, key.Namespace, key.Name) }) // api.read notes in health how it was answered
 			sleep(ctx, pulseEvery)
 		}
 	}
