@@ -89,7 +89,7 @@ func (c *controller) beside(spec plan.Spec) plan.Spec {
 	case k.release != nil:
 	case rolls, k.problem == rollout.NotDriven, k.behind != 0:
 		return spec
-	case rests, !k.state.Reverting && (c.index.policy == nil || k.state.Stable == ""):
+	case rests, !k.state.Reverting && (c.index.policy == nil || k.problem != rollout.NoReason || k.state.Stable == ""):
 		return spec
 	}
 	spec.Strategy = plan.RollingUpdate
@@ -176,7 +176,7 @@ func (k *checker) doesBeside(c *controller, set *daemonSet) {
 			k.w.fail("assist: %s is to be deleted, and the DaemonSet does not leave that to a policy", d.Pod)
 		case set.observed < set.generation:
 			k.w.fail("assist: %s is to be deleted before the other controller has observed %s", d.Pod, set.spec.Hash)
-		case c.course.release == nil && !c.course.state.Reverting && (c.index.policy == nil || c.course.state.Stable != set.spec.Hash):
+		case c.course.release == nil && !c.course.state.Reverting && (c.index.policy == nil || c.course.problem != rollout.NoReason || c.course.state.Stable != set.spec.Hash):
 			k.w.fail("assist: %s is to be deleted, and no policy drives the DaemonSet", d.Pod)
 		case c.pauses(set.spec.Hash):
 			k.w.fail("R4: %s is to be deleted after the release, in a pause", d.Pod)

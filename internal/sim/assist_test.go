@@ -20,9 +20,6 @@ func drawAssisted(t *rapid.T) *Scenario {
 	}
 	for i := range sc.Events {
 		e := &sc.Events[i]
-		if e.Op == "policy" && e.Args[0] == "wrong" {
-			e.Op, e.Args = "nothing", nil // see "Not done yet" in docs/design/releases-in-waves.md
-		}
 		switch {
 		case e.Op == "set" && e.Args[0] == "maxSurge", pick(t, "other", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9) == 9:
 			e.Op, e.Args = "set", []string{"strategy", pick(t, "type", "OnDelete", "OnDelete", "RollingUpdate")}
