@@ -44,8 +44,8 @@
 //     the simulator (mayGrant, of policies), TestSeveralPolicies, TestReleaseWhoseStatusCannotBeRead and
 //     TestReleaseWhosePolicyMayNotBeRead in engine.
 //   - R12: deleting the policy, the annotation or the DaemonSetRollout moves no pod by itself, and neither does deleting
-//     two of them. Held by: the simulator of policies (goesOn; loses, of what the guard holds),
-//     TestDeletingWhatGuidesAReleaseMovesNothing and TestDeletingTheGuardMovesNothing in engine of all three,
+//     two of them. Held by: the simulator of policies (goesOn; loses, of what the guard holds) and of DaemonSetRollouts
+//     (writes), TestDeletingWhatGuidesAReleaseMovesNothing and TestDeletingTheGuardMovesNothing in engine of all three,
 //     TestDeletingAllThatGuidesARelease and TestDeletingTheGuardAndItsRecord of two.
 //   - R13: the engine writes neither spec nor metadata of DaemonSets, nodes and policies, nor the spec of DaemonSetRollouts. Held by: its
 //     role, which lets it write no such thing, and with which TestRole in compat runs it. In the simulator there is nothing
@@ -62,6 +62,6 @@
 //     plan without a release, TestProp of the simulator, TestConditionsWithoutAPolicy in engine, and compat, which
 //     compares both controllers.
 //   - R18: what a node did before it went down or was drained does not stop a release, and such a node is granted
-//     nothing. Held by: TestReleaseGrants and release-failures.txtar in plan, the simulator (goesOn; its nodes are not
-//     drained).
+//     nothing. Held by: TestReleaseGrants and release-failures.txtar in plan, the simulator (goesOn; also
+//     of nodes that are drained).
 package rollout

@@ -14,10 +14,6 @@ func drawAssisted(t *rapid.T) *Scenario {
 	if sc.Set.MaxUnavailable == "0" {
 		sc.Set.MaxUnavailable = "1"
 	}
-	for i := range sc.Policy.Waves {
-		// A node with a broken pod of an abandoned revision may be in a later group, and use up the budget of an earlier one.
-		sc.Policy.Waves[i].OneAtATime = ""
-	}
 	for i := range sc.Events {
 		e := &sc.Events[i]
 		switch {

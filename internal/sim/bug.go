@@ -63,6 +63,7 @@ const (
 	ChangesUnfit    Bug = "changes-unfit"     // a pod that does not match its revision is changed in place
 	ChangesBlindly  Bug = "changes-blindly"   // changes apply to any version of the pod
 	ChangesTwice    Bug = "changes-twice"     // a pod is changed again before its last change is complete
+	LostGoesOn      Bug = "lost-goes-on"      // a release whose kept state was deleted begins again by itself
 	ShortLease      Bug = "short-lease"       // slow writes are sent under the ordinary lease
 )
 
@@ -76,7 +77,7 @@ func Bugs() []Bug {
 // OfReleases lists the bugs that only a scenario with a policy can show.
 func OfReleases() []Bug {
 	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten, AnyRelease, OwnStateStays,
-		NeedsNoPolicy, DeadAreReached, SoaksUnwatched, CountsAloud}
+		NeedsNoPolicy, DeadAreReached, SoaksUnwatched, CountsAloud, LostGoesOn}
 }
 
 // OfAssisting lists the bugs that only a scenario with another controller can show.

@@ -20,6 +20,7 @@ type course struct {
 	own           *keeper          // what this process has kept or read last; nil: nothing
 	holds         bool             // nothing may be done before the new state is kept
 	unsure        bool             // the outcome of the last write of the state is not known: it is read again
+	lost          bool             // someone has deleted the kept state of a release under way
 	stuck         bool             // the last write of the state failed: nothing is granted
 	retryAt       time.Duration
 	wrote         time.Duration
@@ -65,9 +66,10 @@ func (c *controller) steer(set *daemonSet) bool {
 	if ix.policy == nil && k.state.Stable == "" {
 		k.state = rollout.State{Release: k.state.Release}
 	}
-	if ix.policy == nil && k.state.Phase == rollout.Idle {
+	if ix.policy == nil && k.state.Phase == rollout.Idle && !k.lost {
 		return true
 	}
+	c.w.check.memo(c).sees(k, set.spec.Hash)
 	c.meet(set)
 	hash := set.spec.Hash
 	atRest := k.state.Stable == hash && k.state.Target == hash
@@ -86,6 +88,10 @@ func (c *controller) readCourse() {
 	if k.read && c.w.bug != OwnStateStays && c.w.bug != TrustsWatch && k.overwritten(c.index.keeper) {
 		k.read, k.unsure = false, true
 	}
+	if k.read && k.own != nil && c.index.keeper == nil {
+		k.lost = k.state.Phase != rollout.Idle
+		k.state, k.kept, k.own = rollout.State{Release: k.state.Release}, false, nil
+	}
 	if k.read {
 		return
 	}
@@ -94,9 +100,12 @@ func (c *controller) readCourse() {
 		if k.reached == nil {
 			k.reached, k.begun, k.limit = map[string]int{}, map[string]map[string]bool{}, c.w.bug == QuotaForgotten
 		}
-		k.read, k.unsure, k.state = true, false, rollout.State{}
+		k.read, k.unsure = true, false
 		if k.own = c.index.keeper; k.own != nil {
-			k.state, k.heeded, k.removals.Kept = k.own.state, k.own.heeded, k.own.guard
+			k.state, k.heeded, k.removals.Kept, k.lost = k.own.state, k.own.heeded, k.own.guard, false
+		} else {
+			k.lost = k.lost || k.kept && k.state.Phase != rollout.Idle
+			k.state = rollout.State{Release: k.state.Release}
 		}
 		c.w.check.takes(c, k.own)
 		switch c.w.bug {
@@ -141,8 +150,10 @@ func (c *controller) meet(set *daemonSet) {
 		return
 	}
 	first := rollout.First(set.spec.Hash, pods, exposed)
-	first.Release += k.state.Release
-	k.state, k.kept = first, false
+	if first.Release += k.state.Release; k.lost && first.Stable != first.Target && c.w.bug != LostGoesOn {
+		first.Unsure, first.Stopped, first.Stops = true, true, 1
+	}
+	k.state, k.kept, k.lost = first, false, false
 }
 
 // inUse returns how many available pods each revision has, how many nodes have a pod of the template's revision, and how many
@@ -286,7 +297,7 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	next.moved = !k.kept || !sameCourse(next.state, k.state) || next.lets || (next.guard.Held > 0) != (k.removals.Kept.Held > 0)
 	entry := c.index.keeper
 	switch {
-	case entry != nil && entry.state == next.state.Kept() && sameGuard(entry.guard, next.guard), entry == nil && !driven:
+	case entry != nil && entry.state == next.state.Kept() && sameGuard(entry.guard, next.guard), entry == nil && !driven && !next.state.Unsure && next.guard.Held == 0:
 		k.keeps(&next, c.clock())
 	case !next.moved && c.w.now < k.wrote+rollout.CountEvery && c.w.bug != CountsAloud:
 		k.state = next.state
@@ -346,9 +357,12 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 			ended()
 		case conflict:
 			c.send(false, func() answer { return answer{keeper: c.w.api.keeper} }, func(a answer) {
-				if a.code == ok {
+				switch {
+				case a.code == ok && a.keeper == nil:
+					c.index.keeper = nil
+				case a.code == ok:
 					c.index.putKeeper(a.keeper)
-				} else {
+				default:
 					k.stuck, k.retryAt = true, c.w.now+rollout.KeepAgain
 				}
 				ended()
@@ -464,6 +478,14 @@ func (c *controller) unreach(w *write) {
 func (ix *index) putPolicy(p *policy) {
 	ix.policy = p
 	ix.c.touch()
+}
+
+// dropKeeper forgets an object that is known to be gone since that version.
+func dropKeeper(ix *index, version uint64) {
+	if ix.keeper != nil && ix.keeper.version <= version {
+		ix.keeper = nil
+		ix.c.touch()
+	}
 }
 
 func (ix *index) putKeeper(o *keeper) {

@@ -20,8 +20,9 @@
 // lost or another process has written it (course.go, which takes the decisions of package engine's release.go). People pause,
 // promote, abort, retry, and edit or delete the policy in the middle, and make requests about releases that are over or have not
 // begun. Waves prefer the nodes of a zone, cover all zones or take one at a time, and edits of the policy add, remove, resize and
-// replace waves, or make it one that cannot be followed; windows open and close; nodes change their zone. What the stable revision needs may be removed, so that its new
-// pods do not start. These are checked, too, by the numbers of package rollout:
+// replace waves, or make it one that cannot be followed; windows open and close; nodes change their zone, or are drained; the
+// DaemonSetRollout is deleted. What the stable revision needs may be removed, so that its new pods do not start. These are
+// checked, too, by the numbers of package rollout:
 //
 //	R1, R4, R15  when a write begins by which a node gets the target, the state that the API keeps then is about this
 //	             target and grants it; and when it takes effect, no more nodes have the target, by the true state of the
@@ -38,7 +39,8 @@
 //	R10          within an hour, by the engine's clock, no more nodes lose their pods to changes of labels and of the template's
 //	             placement than the policy and people allow, whichever process deletes the pods
 //	R11          no node gets the target while the process knows a policy that cannot be followed
-//	R12          while a process knows no policy, it gives no node the target
+//	R12          while a process knows no policy, it gives no node the target; a release whose kept state was deleted does not
+//	             continue by itself, as far as its process has known it
 //	R14          a state in which only a count has grown is written at most every ten seconds; at rest nothing is written
 //	R16          a wave has soaked no longer than the kept state says plus the time that its process has watched since
 //	R18          no node gets the target that is known to be down

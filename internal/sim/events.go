@@ -24,6 +24,8 @@ var operations = map[string]int{
 	"taint":    2, // NODE NoSchedule|NoExecute|PreferNoSchedule
 	"untaint":  1, // NODE
 	"cordon":   1, // NODE
+	"drain":    1, // NODE: it is being drained, and says so
+	"undrain":  1, // NODE
 	"full":     1, // NODE: the kubelet refuses pods, and the scheduler places none
 	"misfit":   1, // NODE: the kubelet refuses pods, but the scheduler still places them
 	"forbid":   1, // NODE: the kubelet refuses pods permanently
@@ -62,6 +64,7 @@ var operations = map[string]int{
 	"rollback": 0, // to the revision before
 	"policy":   2, // failures N; soak DURATION; startWithin DURATION; back yes|no; waves NAME=N[%],... or -; wrong PolicyUnreadable|SeveralPolicies|-: the policy is edited
 	"unpolicy": 0, // the policy is deleted
+	"forget":   0, // the DaemonSetRollout is deleted
 	"pause":    1, // yes|no: a request of people about the release that is under way
 	"promote":  1, // WAVE|*; this and the next ones, with -1 or +1: for the previous release, or for the next one
 	"abort":    0,
@@ -113,6 +116,8 @@ func (w *world) happen(e Event) {
 		w.kubelets.prune(arg)
 	case "policy", "unpolicy":
 		w.governs(e)
+	case "forget":
+		w.api.forget()
 	case "permit":
 		d, _ := time.ParseDuration(e.Args[1])
 		w.permit(arg, d)
@@ -320,6 +325,8 @@ func (w *world) nodeEvent(e Event, name string) {
 			n.Taints = without(n.Taints, "k")
 		case "cordon":
 			n.cordon = true
+		case "drain", "undrain":
+			n.Leaving = e.Op == "drain"
 		case "full", "misfit", "forbid", "room":
 			n.full, n.misfit, n.forbids = e.Op == "full", e.Op == "misfit", e.Op == "forbid"
 		}

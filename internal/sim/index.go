@@ -43,6 +43,8 @@ func (ix *index) event(r resource, e event) {
 		ix.putSet(e.set)
 	case r == policies:
 		ix.putPolicy(e.policy)
+	case r == rollouts && e.gone:
+		dropKeeper(ix, e.version)
 	case r == rollouts:
 		ix.putKeeper(e.keeper)
 	case r == nodes && e.gone:
@@ -74,7 +76,9 @@ func (ix *index) replace(r resource, l listing) {
 	case policies:
 		ix.putPolicy(l.policy)
 	case rollouts:
-		ix.putKeeper(l.keeper)
+		if ix.putKeeper(l.keeper); l.keeper == nil {
+			dropKeeper(ix, l.version)
+		}
 	case nodes:
 		for _, n := range l.nodes {
 			ix.putNode(n)
@@ -162,7 +166,7 @@ func sameNode(a, b *plan.Node) bool {
 			return false
 		}
 	}
-	return a.UID == b.UID && a.Ready == b.Ready && a.ReadyChanged.Equal(b.ReadyChanged) && slices.Equal(a.Taints, b.Taints)
+	return a.UID == b.UID && a.Ready == b.Ready && a.Leaving == b.Leaving && a.ReadyChanged.Equal(b.ReadyChanged) && slices.Equal(a.Taints, b.Taints)
 }
 
 // dropNode forgets a node. It returns the UIDs of the pods bound to it, which it leaves behind.

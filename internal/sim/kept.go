@@ -30,6 +30,13 @@ func (k *checker) takes(c *controller, o *keeper) {
 	}
 }
 
+// sees is called when a process looks at a template. A release whose kept state was deleted is over once the template is another.
+func (l *memo) sees(c *course, hash string) {
+	if c.own == nil && l.state.Target != hash {
+		l.state = rollout.State{}
+	}
+}
+
 // writes is called when a process writes a new state. A wave has soaked no longer than the kept state says plus the
 // time that the process has watched since (R16). A state in which only time has passed is written every ten seconds at
 // most (R14).
@@ -42,8 +49,11 @@ func (k *checker) writes(c *controller, next *step) {
 	switch {
 	case s.Soaked > most:
 		k.w.fail("R16: wave %s has soaked for %v; %v of that were watched", s.Wave, s.Soaked, most)
-	case l.toldAt > 0 && k.w.now < l.toldAt+rollout.CountEvery && sameCourse(*s, l.told) && !next.lets && (next.guard.Held > 0) == l.held:
+	case l.toldAt > 0 && c.course.own != nil && k.w.now < l.toldAt+rollout.CountEvery && sameCourse(*s, l.told) && !next.lets && (next.guard.Held > 0) == l.held:
 		k.w.fail("R14: a state that only counts on is written %v after the last one", k.w.now-l.toldAt)
+	}
+	if was := &l.state; c.course.own == nil && was.Target != was.Stable && s.Target == was.Target && s.Grants() {
+		k.w.fail("R12: what was kept of release %d was deleted, and %s is granted in release %d; nobody has asked for that", was.Release, s.Target, s.Release)
 	}
 	l.leaves(c, s)
 	l.widens(c, s)

@@ -53,6 +53,17 @@ func (a *api) putKeeper(change func(*keeper)) *keeper {
 	return &o
 }
 
+// forget deletes the DaemonSetRollout, with what people have asked for.
+func (a *api) forget() {
+	if a.keeper == nil {
+		return
+	}
+	clear(a.w.check.lost) // nobody knows any more what labels have taken away
+	a.keeper = nil
+	a.next()
+	a.log(rollouts, event{gone: true})
+}
+
 // keep writes the state if the object still has that version; 0: it does not exist yet.
 func (a *api) keep(s rollout.State, g rollout.Guard, version uint64) answer {
 	if a.keeper != nil && a.keeper.version != version || a.keeper == nil && version != 0 {
@@ -149,6 +160,7 @@ func (w *world) request(what string, args ...string) {
 const (
 	approveEvery = time.Minute
 	approvals    = 100
+	impatient    = 20
 )
 
 // approve does what a person does when everything is repaired: it restores the policy, and lets the release
@@ -191,7 +203,20 @@ func (w *world) approve() {
 			if want != o.requests {
 				w.api.putKeeper(func(o *keeper) { o.requests = want })
 			}
+			if w.sc.Assists && i >= impatient && s.Grants() {
+				deleteBroken(w.api)
+			}
 		})
+	}
+}
+
+// deleteBroken does what a person does when pods that do not work use up the budget of a release beside another controller, and
+// the turn of their nodes has not come: see "Not done yet" in docs/design/releases-in-waves.md.
+func deleteBroken(a *api) {
+	for _, p := range slices.Clone(a.pods) {
+		if live(&p.Pod) && !p.Ready && p.Hash != a.set.spec.Hash {
+			a.mark(p, false, 0)
+		}
 	}
 }
 

@@ -130,7 +130,7 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 			}
 		}
 	}
-	e := Event{At: at, Op: pick(t, "release", "edit", "edit", "edit", "edit", "rollback", "pause", "promote", "promote", "abort", "retry", "resume", "resume", "policy", "unpolicy", "plain", "restart", "permit", "pool", "pool", "nothing", "nothing", "prune", "policy", "zone")}
+	e := Event{At: at, Op: pick(t, "release", "edit", "edit", "edit", "edit", "rollback", "pause", "promote", "promote", "abort", "retry", "resume", "resume", "policy", "unpolicy", "plain", "restart", "permit", "pool", "pool", "nothing", "nothing", "prune", "policy", "zone", "forget", "drain", "drain", "undrain")}
 	switch e.Op {
 	case "nothing":
 		e.At += pick(t, "long", 0, 0, 0, 25*time.Minute, 61*time.Minute)
@@ -150,6 +150,8 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 		what := pick(t, "what", "failures", "soak", "startWithin", "back", "waves", "waves", "wrong", "wrong")
 		e.Args = []string{what, map[string]string{"failures": pick(t, "failures", "0", "2"), "soak": pick(t, "soak", "0s", "30s"), "startWithin": pick(t, "startWithin", "10s", "2m"), "back": pick(t, "back", "yes", "no"),
 			"waves": pick(t, "waves", "w0=1,w1=2,w2=50%", "w0=1", "w0=2,w1=3", "x=1,w1=50%", "w1=1,x=2", "-"), "wrong": pick(t, "wrong", "-", "PolicyUnreadable", "SeveralPolicies")}[what]}
+	case "drain", "undrain":
+		e.Args = []string{fmt.Sprintf("n%d", pick(t, "node", 0, 1, 2, 3))}
 	case "zone":
 		e.Args = []string{fmt.Sprintf("n%d", pick(t, "node", 0, 1, 2, 3)), pick(t, "zone", "x", "y")}
 	}

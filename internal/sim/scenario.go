@@ -206,7 +206,7 @@ func (w *world) heal() {
 		if !w.sc.KeepDead {
 			w.kubelets.mendNode(n.Name)
 		}
-		w.api.putNode(n.Name, func(n *node) { n.full, n.misfit, n.forbids = false, false, false })
+		w.api.putNode(n.Name, func(n *node) { n.full, n.misfit, n.forbids, n.Leaving = false, false, false, false })
 		w.kubelets.kick(n.Name)
 	}
 	w.after(healTime, func() {
