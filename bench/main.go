@@ -43,6 +43,7 @@ type settings struct {
 	systems     []string
 	phases      []string
 	controller  string
+	before      string
 	results     string
 	temp        string
 }
@@ -63,7 +64,14 @@ Systems:
   U0   the same as shipped: 20 requests a second, 2 syncs (cold coverage only)
   E    everynode-controller
   P    the same, and the DaemonSets follow a policy: one node, then all, without soak
-  I    the same as E, and the DaemonSets ask to be updated in place`,
+  I    the same as E, and the DaemonSets ask to be updated in place
+  B    another everynode-controller, such as that of an earlier commit (--before)`,
+		Example: `  # Everything: half an hour
+  bench
+
+  # What the changes since a commit cost
+  git worktree add ../before COMMIT && make -C ../before bin/everynode-controller
+  bench --systems B,E,P --phases coverage,rollout --reps 5 --before ../before/bin/everynode-controller`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -89,6 +97,7 @@ Systems:
 	f.StringSliceVar(&s.systems, "systems", s.systems, "what to measure, in this order")
 	f.StringSliceVar(&s.phases, "phases", s.phases, "what to do; coverage always comes first")
 	f.StringVar(&s.controller, "controller", s.controller, "the engine's program")
+	f.StringVar(&s.before, "before", "", "the program that B is")
 	f.StringVar(&s.results, "results", filepath.Join("bench", "results"), "directory for bench.json, table.txt and bench.svg")
 	f.StringVar(&s.temp, "temp", os.TempDir(), "where etcd keeps its data; a disk, or it does not count")
 	return cmd
@@ -117,6 +126,15 @@ func (s *settings) check() error {
 		if _, err := os.Stat(s.controller); err != nil {
 			return fmt.Errorf("the engine's program is missing: make bin/everynode-controller (%w)", err)
 		}
+	}
+	if !slices.Contains(s.systems, "B") {
+		return nil
+	}
+	if s.before == "" {
+		return errors.New("--systems B: --before must name its program")
+	}
+	if _, err := os.Stat(s.before); err != nil {
+		return fmt.Errorf("--before: %w", err)
 	}
 	return nil
 }

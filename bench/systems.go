@@ -20,6 +20,7 @@ type system struct {
 	bare                  bool
 	policy                bool // the DaemonSets follow a policy
 	inPlace               bool // the DaemonSets ask for updates in place
+	before                bool // the program of --before
 	once                  bool // only the first repetition measures it
 	// only are the phases after coverage in which it is measured; nil: all.
 	only []string
@@ -40,6 +41,7 @@ func systems() []system {
 		{name: "E"},
 		{name: "P", policy: true, only: []string{phaseRollout}},
 		{name: "I", inPlace: true, only: []string{phaseRollout, phaseReal}, once: true},
+		{name: "B", before: true},
 	}
 }
 
@@ -57,7 +59,11 @@ func systemNamed(name string) system {
 
 // startController starts the controller that creates the pods, as a user of that name.
 func (r *run) startController(user string) (*testbed.Child, error) {
-	return r.StartController(user, testbed.Controller{Role: r.system.controller, Program: r.bench.controller, Syncs: r.system.syncs, QPS: r.system.qps})
+	program := r.bench.controller
+	if r.system.before {
+		program = r.bench.before
+	}
+	return r.StartController(user, testbed.Controller{Role: r.system.controller, Program: program, Syncs: r.system.syncs, QPS: r.system.qps})
 }
 
 // startSystem starts the compared processes, and returns when they have handled a first

@@ -58,7 +58,7 @@ func TestFormat(t *testing.T) {
 		want  string
 	}{
 		{Seconds, 19.74, "19.7 s"}, {Seconds, 185.5, "186 s"}, {Seconds, 0.874, "0.87 s"}, {Seconds, 9.999, "10.0 s"}, {Seconds, 99.96, "100 s"},
-		{Milliseconds, 0.0297, "29.7 ms"}, {Megabytes, 1.254e9, "1254 MB"}, {Count, 2.0204, "2.02"}, {Count, 3, "3"}, {Count, math.NaN(), "-"},
+		{Milliseconds, 0.0297, "29.7 ms"}, {Megabytes, 1.254e9, "1254 MB"}, {Count, 2.0204, "2.02"}, {Count, 3, "3"}, {Percent, 0.0864, "8.64 %"}, {Count, math.NaN(), "-"},
 	} {
 		if got := tc.unit.Format(tc.value); got != tc.want {
 			t.Errorf("%g: %q, want %q", tc.value, got, tc.want)
@@ -80,8 +80,9 @@ func results() *Results {
 		add("P", i, 5000, "rollout", Metrics{"time": 10 * k, "writes": 11000, "pods": 5000})
 		add("P", i, 5000, "coverage", Metrics{"writes": 5502, "pods": 5000})
 		add("I", i, 5000, "coverage", Metrics{"time": 6 * k})
-		add("E", i, 5000, "coverage", Metrics{"time": 10 * k, "running": 9 * k, "peakRSS": 50e6, "writes": 5002, "pods": 5000})
+		add("E", i, 5000, "coverage", Metrics{"time": 10 * k, "running": 9 * k, "peakRSS": 50e6, "writes": 5002, "pods": 5000, "cpu": 3, "cpuServer": 24})
 	}
+	add("B", 0, 5000, "coverage", Metrics{"time": 12, "cpu": 2, "cpuServer": 20})
 	add("U2", 0, 5000, "foreign", Metrics{"cpu": 7, "cpu.kube-scheduler": 3, "cpu.kube-controller-manager": 4})
 	add("E", 0, 5000, "foreign", Metrics{"cpu": 0.04, "cpu.everynode": 0.04})
 	add("R", 0, 5000, "coverage", Metrics{"time": 8, "running": 8})
@@ -106,12 +107,13 @@ func line(t *testing.T, table, label string) []string {
 func TestTable(t *testing.T) {
 	table := Table(results())
 	for label, want := range map[string]string{
-		"cold coverage: all pods available in the status":       "8 s|33 s|30 s [27-36]|10 s [9-12]|3x|1.25x|-|-|6 s [5.40-7.20]|5x",
-		"cold coverage: all pods running":                       "8 s|32 s|29 s [26.1-34.8]|9 s [8.10-10.8]|3.22x|1.12x|-|-|-|-",
-		"  API writes per pod":                                  "-|-|2 [2-2]|1.00 [1.00-1.00]|2.00x|-|1.10 [1.10-1.10]|1.10x|-|-",
-		"peak memory (VmHWM)":                                   "-|300 MB|600 MB [540-720]|50 MB [50-50]|6x|-|-|-|-|-",
-		"10000 pods of Deployments change once: processor time": "-|4 s|-|0.04 s|100x|-|-|-|-|-",
-		"as shipped (U0), 1000 nodes: all pods available":       "-|50 s|-|2 s|25x|-|-|-|-|-",
+		"cold coverage: all pods available in the status":       "8 s|33 s|30 s [27-36]|10 s [9-12]|3x|1.25x|-|-|6 s [5.40-7.20]|5x|12 s|0.83x",
+		"cold coverage: all pods running":                       "8 s|32 s|29 s [26.1-34.8]|9 s [8.10-10.8]|3.22x|1.12x|-|-|-|-|-|-",
+		"  API writes per pod":                                  "-|-|2 [2-2]|1.00 [1.00-1.00]|2.00x|-|1.10 [1.10-1.10]|1.10x|-|-|-|-",
+		"  processor time as a share of theirs":                 "-|-|-|12.5 % [12.5-12.5]|-|-|-|-|-|-|10 %|1.25x",
+		"peak memory (VmHWM)":                                   "-|300 MB|600 MB [540-720]|50 MB [50-50]|6x|-|-|-|-|-|-|-",
+		"10000 pods of Deployments change once: processor time": "-|4 s|-|0.04 s|100x|-|-|-|-|-|-|-",
+		"as shipped (U0), 1000 nodes: all pods available":       "-|50 s|-|2 s|25x|-|-|-|-|-|-|-",
 	} {
 		cells := line(t, table, label)
 		for i := range cells {

@@ -27,9 +27,10 @@ const (
 	Milliseconds
 	Megabytes
 	Count
+	Percent
 )
 
-// Format formats a value in seconds, in bytes, or without a unit.
+// Format formats a value in seconds, in bytes, as a share of 1, or without a unit.
 func (u Unit) Format(v float64) string {
 	switch {
 	case math.IsNaN(v):
@@ -40,6 +41,8 @@ func (u Unit) Format(v float64) string {
 		return fmt.Sprintf("%.0f MB", v/1e6)
 	case u == Count:
 		return significant(v)
+	case u == Percent:
+		return significant(v*100) + " %"
 	default:
 		return significant(v) + " s"
 	}
@@ -72,11 +75,17 @@ func Rows(r *Results) []Row {
 		v, ok := s.Metrics["cpu"]
 		return v - s.Metrics["cpu.kube-scheduler"], ok
 	}
+	// The server does the same work for each system, however fast the machine is at the time.
+	share := func(s Sample) (float64, bool) {
+		v, ok := s.Metrics["cpu"]
+		return v / s.Metrics["cpuServer"], ok && s.Metrics["cpuServer"] > 0
+	}
 	rows := []Row{
 		{"cold coverage: all pods running", Seconds, n, metric("running"), "coverage", ""},
 		{"cold coverage: all pods available in the status", Seconds, n, metric("time"), "coverage", ""},
 		{"  processor time", Seconds, n, metric("cpu"), "coverage", ""},
 		{"  processor time of API server and etcd", Seconds, n, metric("cpuServer"), "coverage", ""},
+		{"  processor time as a share of theirs", Percent, n, share, "coverage", ""},
 		{"  API writes per pod", Count, n, perPod, "coverage", ""},
 		{"  status writes", Count, n, metric("statusWrites"), "coverage", ""},
 		{"node joins, pod bound: p50", Milliseconds, n, metric("p50"), "joins", ""},
@@ -87,6 +96,7 @@ func Rows(r *Results) []Row {
 		{"rolling update, 10% at a time", Seconds, n, metric("time"), "rollout", ""},
 		{"  processor time", Seconds, n, metric("cpu"), "rollout", ""},
 		{"  processor time of API server and etcd", Seconds, n, metric("cpuServer"), "rollout", ""},
+		{"  processor time as a share of theirs", Percent, n, share, "rollout", ""},
 		{"  API writes per replaced pod", Count, n, perPod, "rollout", ""},
 		{"  status writes", Count, n, metric("statusWrites"), "rollout", ""},
 		{fmt.Sprintf("rolling update of %d nodes, 10%% at a time, writes of real kubelets", r.Real), Seconds, n, metric("time"), "real", ""},
@@ -168,22 +178,23 @@ func Table(r *Results) string {
 	if r.Bare != "" {
 		b.WriteString(", " + r.Bare)
 	}
-	b.WriteString("; U2, U16: upstream's DaemonSet controller and scheduler, client limits lifted, 2 and 16 syncs; E: everynode-controller; P: the same with a policy; I: updates in place\n")
+	b.WriteString("; U2, U16: upstream's DaemonSet controller and scheduler, client limits lifted, 2 and 16 syncs; E: everynode-controller; P: the same with a policy; I: updates in place; B: another everynode-controller\n")
 	b.WriteString(Disturbance(r))
 	b.WriteString("medians [least-greatest]; U is the better of U2 and U16\n\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\tR\tU2\tU16\tE\tU/E\tE/R\tP\tP/E\tI\tU/I")
+	fmt.Fprintln(w, "\tR\tU2\tU16\tE\tU/E\tE/R\tP\tP/E\tI\tU/I\tB\tE/B")
 	for _, row := range Rows(r) {
 		bare, ours, driven, theirs, inPlace := row.Of(r, "R"), row.Of(r, "E"), row.Of(r, "P"), row.Upstream(r), row.Of(r, "I")
+		before := row.Of(r, "B")
 		u2, u16 := row.Of(r, "U2"), row.Of(r, "U16")
 		if row.upstream != "" {
 			u2, u16 = theirs, Spread{Median: math.NaN()} // it has two syncs, too
 		}
-		if bare.N+ours.N+theirs.N+driven.N+inPlace.N == 0 {
+		if bare.N+ours.N+theirs.N+driven.N+inPlace.N+before.N == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Label, row.cell(bare), row.cell(u2), row.cell(u16), row.cell(ours),
-			ratio(theirs, ours), ratio(ours, bare), row.cell(driven), ratio(driven, ours), row.cell(inPlace), ratio(theirs, inPlace))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Label, row.cell(bare), row.cell(u2), row.cell(u16), row.cell(ours),
+			ratio(theirs, ours), ratio(ours, bare), row.cell(driven), ratio(driven, ours), row.cell(inPlace), ratio(theirs, inPlace), row.cell(before), ratio(ours, before))
 	}
 	w.Flush() // a strings.Builder does not fail
 	return b.String()
@@ -197,7 +208,7 @@ func Disturbance(r *Results) string {
 		others[s.System] += s.Metrics["cpuOthers"]
 	}
 	var parts []string
-	for _, system := range []string{"R", "U2", "U16", "U0", "E", "P", "I"} {
+	for _, system := range []string{"R", "U2", "U16", "U0", "E", "P", "I", "B"} {
 		if all := elapsed[system] * float64(r.Machine.CPUs); all > 0 {
 			parts = append(parts, fmt.Sprintf("%s %.0f%%", system, max(others[system], 0)/all*100))
 		}
