@@ -20,7 +20,8 @@ func TestWhichSetsHaveMetrics(t *testing.T) {
 	}
 	mine := []types.NamespacedName{key("kube-system", "proxy"), key("kube-system", "net"), key("zzz", "agent"), key("zzz", "other"), key("kube-zzz", "claims-to-be-system")}
 	keys = append(keys, mine...)
-	order := listed(keys)
+	released := func(k types.NamespacedName) bool { return k == key("aaa", "ds-0999") || k == key("zzz", "other") }
+	order := listed(keys, released)
 	for _, k := range mine {
 		if i := slices.Index(order, k); i < 0 || i >= 10 {
 			t.Errorf("%s has place %d", k, i)
@@ -28,6 +29,9 @@ func TestWhichSetsHaveMetrics(t *testing.T) {
 	}
 	if order[0] != mine[1] || order[1] != mine[0] {
 		t.Errorf("first come %v", order[:2])
+	}
+	if first := order[2:4]; !slices.Equal(first, []types.NamespacedName{key("aaa", "ds-0999"), key("zzz", "other")}) {
+		t.Errorf("then those in a release, not %v", first)
 	}
 	if n := len(order); n != len(keys) {
 		t.Errorf("%d of %d", n, len(keys))

@@ -171,7 +171,7 @@ func (m *Monitor) collectSets(e *engine, gauge gauges) {
 	e.mu.Lock()
 	states := maps.Clone(e.states)
 	e.mu.Unlock()
-	keys := listed(slices.Collect(maps.Keys(states)))
+	keys := listed(slices.Collect(maps.Keys(states)), func(key types.NamespacedName) bool { return e.index.keptRelease(key).tells() })
 	nodes := e.index.size(time.Now()).nodes
 	reasons := map[plan.Reason]int{}
 	without := 0
@@ -192,10 +192,16 @@ func (m *Monitor) collectSets(e *engine, gauge gauges) {
 
 // listed sorts DaemonSets so that those whose metrics matter most come first: those of the
 // cluster itself, then one of each namespace in turn, so that no namespace can crowd out the
-// others.
-func listed(keys []types.NamespacedName) []types.NamespacedName {
+// others. In each turn, those that people may have to be told of come first.
+func listed(keys []types.NamespacedName, tells func(types.NamespacedName) bool) []types.NamespacedName {
+	rank := make(map[types.NamespacedName]int, len(keys))
+	for _, key := range keys {
+		if !tells(key) {
+			rank[key] = 1
+		}
+	}
 	slices.SortFunc(keys, func(a, b types.NamespacedName) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(rank[a], rank[b]), cmp.Compare(a.Name, b.Name))
 	})
 	turn, taken := make(map[types.NamespacedName]int, len(keys)), map[string]int{}
 	for _, key := range keys {
@@ -206,7 +212,9 @@ func listed(keys []types.NamespacedName) []types.NamespacedName {
 			turn[key] = taken[key.Namespace]
 		}
 	}
-	slices.SortStableFunc(keys, func(a, b types.NamespacedName) int { return cmp.Compare(turn[a], turn[b]) })
+	slices.SortStableFunc(keys, func(a, b types.NamespacedName) int {
+		return cmp.Or(cmp.Compare(turn[a], turn[b]), cmp.Compare(rank[a], rank[b]))
+	})
 	return keys
 }
 
@@ -233,6 +241,11 @@ type keptRelease struct {
 	reason      string
 	wave, waves int
 	soak        time.Duration // what is left of it
+}
+
+// tells reports whether it says more than that no release is under way.
+func (k keptRelease) tells() bool {
+	return k.phase != "" && (k.phase != rollout.Idle.String() || k.reason != "")
 }
 
 func (ix *index) keptRelease(key types.NamespacedName) (k keptRelease) {
