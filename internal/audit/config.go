@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"everynode/internal/view"
@@ -23,7 +24,19 @@ func References(in *Input) []Ref {
 	return sorted(all)
 }
 
-func sorted(refs map[Ref]bool) []Ref {
+// Needs returns the ConfigMaps and Secrets without which no pod of the DaemonSet starts: what its pods read and may
+// not do without. Each is there once, and they are sorted.
+func Needs(ds *appsv1.DaemonSet) []Ref {
+	needed := map[Ref]bool{}
+	for ref, how := range readsOf(&view.Template(ds).Spec, namespaceOf(ds.Namespace)) {
+		if how.needed {
+			needed[ref] = true
+		}
+	}
+	return sorted(needed)
+}
+
+func sorted[T any](refs map[Ref]T) []Ref {
 	list := make([]Ref, 0, len(refs))
 	for ref := range refs {
 		list = append(list, ref)
@@ -37,31 +50,47 @@ func sorted(refs map[Ref]bool) []Ref {
 // rootCA is a ConfigMap that the control plane writes in every namespace.
 const rootCA = "kube-root-ca.crt"
 
-// readsOf returns what a pod reads. The value is whether its files follow an edit
-// while the pod runs: those of a volume do, but not those below a subPath, and not
-// environment variables.
-func readsOf(pod *corev1.PodSpec, namespace string) map[Ref]bool {
-	reads := map[Ref]bool{}
-	note := func(kind Kind, name string, live bool) {
+// reading is how a pod reads a ConfigMap or a Secret.
+type reading struct {
+	// live means that files follow an edit while the pod runs: those of a volume do, but not those below a subPath,
+	// and not environment variables.
+	live bool
+	// needed means that the pod does not start while the object does not exist.
+	needed bool
+}
+
+// mention is a place in a pod that names a ConfigMap or a Secret. optional is as in the manifest.
+type mention struct {
+	kind     Kind
+	name     string
+	optional *bool
+}
+
+// readsOf returns what a pod reads.
+func readsOf(pod *corev1.PodSpec, namespace string) map[Ref]reading {
+	reads := map[Ref]reading{}
+	note := func(m mention, live bool) {
+		kind, name := m.kind, m.name
 		if name == "" || kind == ConfigMap && name == rootCA {
 			return
 		}
 		ref := Ref{kind, namespace, name}
-		reads[ref] = reads[ref] || live
+		how := reads[ref]
+		reads[ref] = reading{how.live || live, how.needed || m.optional == nil || !*m.optional}
 	}
 	follows := followed(pod)
 	for i := range pod.Volumes {
 		v := &pod.Volumes[i]
 		if live, mounted := follows[v.Name]; mounted {
-			for ref := range sources(v) {
-				note(ref.Kind, ref.Name, live)
+			for _, m := range sources(v) {
+				note(m, live)
 			}
 		}
 	}
 	for _, containers := range [][]corev1.Container{pod.Containers, pod.InitContainers} {
 		for i := range containers {
-			for _, ref := range environment(&containers[i]) {
-				note(ref.Kind, ref.Name, false)
+			for _, m := range environment(&containers[i]) {
+				note(m, false)
 			}
 		}
 	}
@@ -87,50 +116,48 @@ func followed(pod *corev1.PodSpec) map[string]bool {
 	return volumes
 }
 
-// sources returns what a volume is made from, without a namespace.
-func sources(v *corev1.Volume) map[Ref]bool {
-	refs := map[Ref]bool{}
-	if v.ConfigMap != nil {
-		refs[Ref{Kind: ConfigMap, Name: v.ConfigMap.Name}] = true
+// sources returns what a volume is made from.
+func sources(v *corev1.Volume) (all []mention) {
+	if c := v.ConfigMap; c != nil {
+		all = append(all, mention{ConfigMap, c.Name, c.Optional})
 	}
-	if v.Secret != nil {
-		refs[Ref{Kind: Secret, Name: v.Secret.SecretName}] = true
+	if c := v.Secret; c != nil {
+		all = append(all, mention{Secret, c.SecretName, c.Optional})
 	}
 	if v.Projected == nil {
-		return refs
+		return all
 	}
 	for _, p := range v.Projected.Sources {
-		if p.ConfigMap != nil {
-			refs[Ref{Kind: ConfigMap, Name: p.ConfigMap.Name}] = true
+		if c := p.ConfigMap; c != nil {
+			all = append(all, mention{ConfigMap, c.Name, c.Optional})
 		}
-		if p.Secret != nil {
-			refs[Ref{Kind: Secret, Name: p.Secret.Name}] = true
+		if c := p.Secret; c != nil {
+			all = append(all, mention{Secret, c.Name, c.Optional})
 		}
 	}
-	return refs
+	return all
 }
 
-// environment returns what a container's environment variables are made from,
-// without a namespace.
-func environment(c *corev1.Container) (refs []Ref) {
+// environment returns what a container's environment variables are made from.
+func environment(c *corev1.Container) (all []mention) {
 	for _, from := range c.EnvFrom {
-		if from.ConfigMapRef != nil {
-			refs = append(refs, Ref{Kind: ConfigMap, Name: from.ConfigMapRef.Name})
+		if r := from.ConfigMapRef; r != nil {
+			all = append(all, mention{ConfigMap, r.Name, r.Optional})
 		}
-		if from.SecretRef != nil {
-			refs = append(refs, Ref{Kind: Secret, Name: from.SecretRef.Name})
+		if r := from.SecretRef; r != nil {
+			all = append(all, mention{Secret, r.Name, r.Optional})
 		}
 	}
 	for _, e := range c.Env {
 		switch from := e.ValueFrom; {
 		case from == nil:
 		case from.ConfigMapKeyRef != nil:
-			refs = append(refs, Ref{Kind: ConfigMap, Name: from.ConfigMapKeyRef.Name})
+			all = append(all, mention{ConfigMap, from.ConfigMapKeyRef.Name, from.ConfigMapKeyRef.Optional})
 		case from.SecretKeyRef != nil:
-			refs = append(refs, Ref{Kind: Secret, Name: from.SecretKeyRef.Name})
+			all = append(all, mention{Secret, from.SecretKeyRef.Name, from.SecretKeyRef.Optional})
 		}
 	}
-	return refs
+	return all
 }
 
 // judgeConfig is about edits that change pods without an update.
@@ -141,7 +168,7 @@ func (j *judgement) judgeConfig() {
 		immutable, known := j.in.Immutable[ref]
 		switch {
 		case !known || immutable:
-		case reads[ref]:
+		case reads[ref].live:
 			live[ref.Kind] = append(live[ref.Kind], ref.Name)
 		default:
 			later[ref.Kind] = append(later[ref.Kind], ref.Name)

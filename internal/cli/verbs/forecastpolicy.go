@@ -11,7 +11,9 @@ import (
 	_ "time/tzdata" // windows of policies name time zones, and a machine may have no database of them
 
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"everynode/internal/audit"
 	"everynode/internal/cli/console"
 	"everynode/internal/forecast"
 	"everynode/internal/plan"
@@ -115,6 +117,7 @@ const (
 	warnNotDriven   = "NotDriven"
 	warnUpdateHeld  = "UpdateHeld"
 	warnAddsNothing = "WaveAddsNothing"
+	warnNeeded      = "StillNeeded"
 )
 
 // shrinking returns a sentence for each wave that asks for fewer nodes than an earlier one has reached by then. The policy
@@ -209,6 +212,49 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 			warn(warnUncovered, "wave %s covers no node with %s %s", w.Name, strings.Join(coverOf(&g.policy, w.Name), "/"), strings.Join(w.Uncovered, ", "))
 		}
 	}
+}
+
+// stable returns a DaemonSet of the cluster with the template of its stable revision. That is its own template, unless
+// a release is under way.
+func (w *forecastWorld) stable(now *appsv1.DaemonSet) *appsv1.DaemonSet {
+	hash := ""
+	for i := range w.kept {
+		if o := &w.kept[i]; o.Namespace == now.Namespace && o.Name == now.Name && o.IsOf(now.UID) {
+			hash = o.Status.Stable
+		}
+	}
+	for i := range w.templates[now.Namespace] {
+		r := &w.templates[now.Namespace][i]
+		if hash == "" || r.Labels[appsv1.ControllerRevisionHashLabelKey] != hash || !metav1.IsControlledBy(r, now) {
+			continue
+		}
+		if at, err := view.AtRevision(now, r); err == nil {
+			return at
+		}
+	}
+	return now
+}
+
+// warnNeeded warns of ConfigMaps and Secrets that only the stable revision needs. A tool that applies manifests may
+// delete them with the change, but the engine creates pods of that revision until the release is complete. Without a
+// policy nobody does: only `kubectl rollout undo` needs them then, and a revert in git brings them back.
+func (s *setForecast) warnNeeded(stable, next *appsv1.DaemonSet) {
+	used := audit.References(&audit.Input{DaemonSets: []appsv1.DaemonSet{*next}})
+	var names []string
+	for _, ref := range audit.Needs(stable) {
+		if !slices.Contains(used, ref) {
+			names = append(names, string(ref.Kind)+" "+ref.Name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	it := "it"
+	if len(names) > 1 {
+		it = "them"
+	}
+	s.Warnings = append(s.Warnings, forecastWarning{warnNeeded, fmt.Sprintf("the new template no longer uses %s, but pods of the stable revision do not start without %s: keep %s until the release is complete, for new and restarted nodes and for going back",
+		strings.Join(names, ", "), it, it)})
 }
 
 // print prints a line for each wave or group.

@@ -189,6 +189,70 @@ func TestForecastOfTheGuard(t *testing.T) {
 	t.Errorf("of three pods that still tolerate their taint it warns: %+v", s.Warnings)
 }
 
+// With a policy the engine creates pods of the stable revision until a release is complete. What only they need has to
+// stay until then. Without a policy, and beside another controller, nobody creates such pods.
+func TestForecastOfWhatIsStillNeeded(t *testing.T) {
+	g, err := policyOf(t, policyHead+"spec: {}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses := func(image string, configs ...string) *appsv1.DaemonSet {
+		ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: "uid"}}
+		ds.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "agent"}}
+		ds.Spec.Template.Labels = ds.Spec.Selector.MatchLabels
+		c := corev1.Container{Name: "agent", Image: image}
+		for _, name := range configs {
+			c.EnvFrom = append(c.EnvFrom, corev1.EnvFromSource{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: name}}})
+		}
+		ds.Spec.Template.Spec.Containers = []corev1.Container{c}
+		return ds
+	}
+	now, stable := uses("agent:2", "a", "b"), uses("agent:1", "z")
+	revision, err := view.NewRevision(stable, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	released := view.NewRollout(now)
+	released.Status.Stable = revision.Labels[appsv1.ControllerRevisionHashLabelKey]
+	of := func(hash string) corev1.Pod {
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "p", Labels: map[string]string{"app": "agent", appsv1.ControllerRevisionHashLabelKey: hash},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(now, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))}}}
+		p.Spec.NodeName, p.Status.Phase = "n1", corev1.PodRunning
+		return p
+	}
+	for _, c := range []struct {
+		what, want string
+		next       *appsv1.DaemonSet
+		policy     *givenPolicy
+		kept       []view.DaemonSetRollout
+		assisted   bool
+	}{
+		{"one", "the new template no longer uses ConfigMap b, but pods of the stable revision do not start without it: keep it until the release is complete, for new and restarted nodes and for going back", uses("agent:3", "a", "c"), g, nil, false},
+		{"two", "the new template no longer uses ConfigMap a, ConfigMap b, but pods of the stable revision do not start without them: keep them until the release is complete, for new and restarted nodes and for going back", uses("agent:3"), g, nil, false},
+		{"none", "", uses("agent:3", "a", "b"), g, nil, false},
+		{"without a policy", "", uses("agent:3"), nil, nil, false},
+		{"beside another controller", "", uses("agent:3"), g, nil, true},
+		{"that of a release that is under way", "the new template no longer uses ConfigMap z, but pods of the stable revision do not start without it: keep it until the release is complete, for new and restarted nodes and for going back", uses("agent:3"), g, []view.DaemonSetRollout{*released}, false},
+	} {
+		w := &forecastWorld{now: time.Now(), reader: &auditReader{}, live: map[string]*appsv1.DaemonSet{"default/agent": now}, nodes: []plan.Node{{Name: "n1", UID: "n1", Ready: true}},
+			pods:      map[string][]corev1.Pod{"default/agent": {of("another")}},
+			templates: map[string][]appsv1.ControllerRevision{"default": {*revision}}, kept: c.kept, assisted: c.assisted}
+		s, err := w.forecast(c.next, &forecastFlags{}, c.policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, warning := range s.Warnings {
+			if warning.Reason == warnNeeded {
+				got += warning.Text
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: it warns %q, want %q", c.what, got, c.want)
+		}
+	}
+}
+
 // A wave that is smaller than an earlier one on the nodes that there are is a warning.
 func TestWavesThatAddNothing(t *testing.T) {
 	g, err := policyOf(t, policyHead+`spec: {waves: [{name: some, nodes: 5}, {name: tenth, nodes: 10%}, {name: all, nodes: 100%}]}`)

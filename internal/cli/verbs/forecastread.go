@@ -155,6 +155,7 @@ type forecastWorld struct {
 	pods      map[string][]corev1.Pod
 	revisions map[string][]*view.Revision            // by namespace
 	templates map[string][]appsv1.ControllerRevision // the same as objects, by namespace
+	kept      []view.DaemonSetRollout                // the state of releases; none if it cannot be read
 	assisted  bool                                   // everynode's engine works beside the cluster's DaemonSet controller
 }
 
@@ -177,6 +178,7 @@ func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.Daemon
 	r.note("RolloutPolicies", "it is not known in which waves the change would go", r.readPolicies(ctx))
 	kept, err := why.Releases(ctx, r.client, metav1.NamespaceAll)
 	r.note("DaemonSetRollouts", "it is not known whether everynode works beside the DaemonSet controller of the cluster", err)
+	w.kept = kept
 	for i := range kept {
 		w.assisted = w.assisted || kept[i].Status.Assists
 	}
@@ -263,6 +265,9 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 			}
 		}
 		s.follow(policy, ds, &in, loses, w.assisted)
+		if now := w.live[name]; now != nil && !w.assisted && len(s.Policy.Waves) > 0 {
+			s.warnNeeded(w.stable(now), ds)
+		}
 	}
 	return s, nil
 }
