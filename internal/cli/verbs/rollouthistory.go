@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"everynode/internal/cli/console"
@@ -19,8 +20,22 @@ import (
 
 // releaseHistory is what `rollout history` prints.
 type releaseHistory struct {
+	Release   currentRelease `json:"release"`
 	Revisions []pastRevision `json:"revisions"`
 	Requests  []pastRequest  `json:"requests"`
+}
+
+// currentRelease is the newest release, as far as its status tells. ReadySince is since when the condition Ready has its
+// status: if it is true, since the end of that release, and if not, since the first release after the last one that
+// ended began, or since the guard holds pods.
+type currentRelease struct {
+	Number     int       `json:"number"`
+	Phase      string    `json:"phase"`
+	Reason     string    `json:"reason,omitempty"`
+	Ready      bool      `json:"ready"`
+	ReadySince time.Time `json:"readySince,omitzero"`
+	Wave       string    `json:"wave,omitempty"`
+	WaveOpened time.Time `json:"waveOpened,omitzero"`
 }
 
 // pastRevision is a revision of a DaemonSet that still exists. Is names its role: stable, target, or both.
@@ -44,10 +59,11 @@ type pastRequest struct {
 func (cmd rolloutCommands) historyCommand(f *rolloutFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "history ds/NAME",
-		Short: "Show the revisions of a DaemonSet, and what was asked for last",
-		Long: `Show the revisions of a DaemonSet that are kept, which of them is the stable one and which the
-target, and of each request in the spec of its DaemonSetRollout by which program it was written, and when. By whom
-stands in the audit log of the API server.`,
+		Short: "Show the release, the revisions of a DaemonSet, and what was asked for last",
+		Long: `Show the newest release: its phase, since when it is Ready (complete, and nothing held) or is not, and
+when its open wave was opened. Then the revisions of the DaemonSet that are kept, which of them is the stable one and
+which the target, and of each request in the spec of its DaemonSetRollout by which program it was written, and when. By
+whom stands in the audit log of the API server. How earlier releases went is not kept.`,
 		Example:           "  everynode rollout history ds/agent -n monitoring",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cmd.complete(f),
@@ -75,7 +91,7 @@ stands in the audit log of the API server.`,
 }
 
 func (r *release) history(revisions []appsv1.ControllerRevision) *releaseHistory {
-	h := &releaseHistory{Revisions: []pastRevision{}, Requests: r.requests()}
+	h := &releaseHistory{Release: r.current(), Revisions: []pastRevision{}, Requests: r.requests()}
 	for i := range revisions {
 		v := &revisions[i]
 		p := pastRevision{Revision: v.Revision, Hash: v.Labels[appsv1.ControllerRevisionHashLabelKey], Created: v.CreationTimestamp.Time,
@@ -91,6 +107,18 @@ func (r *release) history(revisions []appsv1.ControllerRevision) *releaseHistory
 		h.Revisions = append(h.Revisions, p)
 	}
 	return h
+}
+
+func (r *release) current() currentRelease {
+	s := &r.Status
+	c := currentRelease{Number: s.Release, Phase: s.Phase, Reason: s.Reason}
+	if ready := meta.FindStatusCondition(s.Conditions, view.ConditionReady); ready != nil {
+		c.Ready, c.ReadySince = ready.Status == metav1.ConditionTrue, ready.LastTransitionTime.Time
+	}
+	if w := s.Wave; w != nil {
+		c.Wave, c.WaveOpened = strings.Trim(w.Name+"/"+w.Group, "/"), timeOf(w.Opened)
+	}
+	return c
 }
 
 // requests returns the fields of the spec, with the writers that the API server has recorded.
@@ -127,6 +155,9 @@ func timeOf(t *metav1.Time) time.Time {
 
 // printHistory prints the history. With wide it also prints the times themselves.
 func (cmd rolloutCommands) printHistory(h *releaseHistory, wide bool) error {
+	if err := cmd.printCurrent(&h.Release, wide); err != nil {
+		return err
+	}
 	more := func(cells []string, last string) []string {
 		if wide {
 			cells = append(cells, last)
@@ -146,6 +177,17 @@ func (cmd rolloutCommands) printHistory(h *releaseHistory, wide bool) error {
 		q := &h.Requests[i]
 		t.Row(more([]string{q.Field, q.Asked, ago(&q.At), q.Manager}, stamp(q.At))...)
 	}
+	return t.Flush()
+}
+
+// printCurrent prints the newest release. With wide it prints times, otherwise how long ago they were.
+func (cmd rolloutCommands) printCurrent(c *currentRelease, wide bool) error {
+	since, opened := ago(&c.ReadySince), ago(&c.WaveOpened)
+	if wide {
+		since, opened = stamp(c.ReadySince), stamp(c.WaveOpened)
+	}
+	t := console.NewTable(cmd.Out, "RELEASE", "PHASE", "REASON", "READY", "SINCE", "WAVE", "OPENED")
+	t.Row(fmt.Sprint(c.Number), c.Phase, console.OrNone(c.Reason), fmt.Sprint(c.Ready), since, console.OrNone(c.Wave), opened)
 	return t.Flush()
 }
 
