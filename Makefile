@@ -89,7 +89,7 @@ bench-large: bin/bench bin/everynode-controller ## the same with 20,000 nodes, o
 bench-page: page-packages ## how smoothly the page of everynode ui shows 5,000 nodes that change, in Chromium, half a minute
 	@go -C ui test -vet=off -run '^$$' -bench Frames -benchtime 3x -count 1 ./browser
 
-outages: bin/outages bin/everynode-controller ## what a bad release costs, with the engine and with Kubernetes' controller, 1,000 nodes, 20 minutes
+outages: bin/outages bin/everynode-controller ## what a bad release costs, with the engine and with Kubernetes' controller, 1,000 nodes, half an hour
 	@bin/outages $(RUN)
 
 bench-start: build ## how long a cluster takes to start and what it costs idle, with add-ons and without; 50 minutes
