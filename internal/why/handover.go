@@ -2,6 +2,7 @@ package why
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -30,13 +31,24 @@ type Handover struct {
 	WhenApplied bool `json:"whenApplied,omitempty"`
 	// NobodyUpdates means that its pods keep their version: it is OnDelete, and the engine deleted the outdated ones.
 	NobodyUpdates bool `json:"nobodyUpdates,omitempty"`
+	// Because says, if no release is under way, why pods would move all the same, and what to do about it.
+	Because string `json:"because,omitempty"`
 }
+
+// What Handover.Because says.
+const (
+	becauseUnmet   = "it follows a RolloutPolicy, and no engine keeps its releases yet; start the engine, or revert the template"
+	becauseChanged = "its template has changed, and no engine has begun the release; start the engine, or revert the template"
+	becausePaused  = "nodes that missed a release wait, as it is paused; everynode rollout resume lets them have it"
+	becauseShut    = "nodes that missed a release wait until a window opens"
+)
 
 // Moves reports whether pods would be replaced, removed or created.
 func (h *Handover) Moves() bool { return h.Updates+h.Removals+h.Additions > 0 }
 
 // Handovers returns what Kubernetes' own controller would do if the engine were removed now, for every DaemonSet of the
-// namespace (empty: all) that it would treat differently. mutation means that the admission policy that makes
+// namespace (empty: all) that it would treat differently. A DaemonSet that a policy chooses by its labels is known to
+// follow it only once an engine has looked at it: policies are not read. mutation means that the admission policy that makes
 // DaemonSets OnDelete is removed as well. Then the manifest may say RollingUpdate, and counts when it is applied again.
 // It reads the objects from the API server. Without the right to read the kept states of releases it fails.
 func Handovers(ctx context.Context, client kubernetes.Interface, namespace string, mutation bool, now time.Time) ([]Handover, error) {
@@ -53,31 +65,48 @@ func Handovers(ctx context.Context, client kubernetes.Interface, namespace strin
 func (s *snapshot) handovers(mutation bool, now time.Time) (all []Handover, err error) {
 	for i := range s.sets {
 		ds := &s.sets[i]
-		h, updatesAlone, differs := s.changesHands(ds, mutation)
+		if s.keeper(ds) == nil && !meansWaves(ds) {
+			continue // nothing would be different
+		}
+		in, err := s.input(ds, now)
+		if err != nil {
+			return nil, err
+		}
+		h, updatesAlone, differs := s.changesHands(ds, in, mutation)
 		if !differs {
 			continue
 		}
-		if err := s.handover(&h, ds, updatesAlone, now); err != nil {
-			return nil, err
-		}
-		if h.Phase != "" || h.Moves() {
+		h.count(in, updatesAlone)
+		underWay := h.Phase != "" && h.Phase != rollout.Idle.String()
+		if underWay || h.Held > 0 || h.NobodyUpdates || h.Moves() {
 			all = append(all, h)
 		}
 	}
 	return all, nil
 }
 
+// meansWaves reports whether the DaemonSet itself says that its updates are to go in waves: it names a policy, or the
+// engine has written into its status that a release is not over.
+func meansWaves(ds *daemonSet) bool {
+	_, names := ds.Annotations[view.PolicyAnnotation]
+	return names || view.InRelease(&ds.Status)
+}
+
 // changesHands reports whether a DaemonSet would be treated differently. updatesAlone means that only its updates
 // would: Kubernetes' controller creates and removes its pods already, or would do it as the engine does.
-func (s *snapshot) changesHands(ds *daemonSet, mutation bool) (h Handover, updatesAlone, differs bool) {
+func (s *snapshot) changesHands(ds *daemonSet, in *plan.Input, mutation bool) (h Handover, updatesAlone, differs bool) {
 	h = Handover{Namespace: ds.Namespace, Name: ds.Name}
 	onDelete := ds.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
 	_, names := ds.Annotations[view.PolicyAnnotation]
 	h.WhenApplied = mutation && onDelete && names
-	status := s.keeperOf(ds)
-	if status == nil {
-		return h, true, h.WhenApplied
+	o := s.keeper(ds)
+	if o == nil || o.Status.Phase == "" { // an object that only people have written to keeps nothing
+		if meansWaves(ds) && !onDelete {
+			h.Because = becauseUnmet
+		}
+		return h, true, h.WhenApplied || h.Because != ""
 	}
+	status := &o.Status
 	h.Phase, h.Release = status.Phase, status.Release
 	if status.Guard != nil {
 		h.Held = status.Guard.Held
@@ -86,15 +115,33 @@ func (s *snapshot) changesHands(ds *daemonSet, mutation bool) (h Handover, updat
 		h.NobodyUpdates = onDelete && (status.Policy != nil || status.Phase != rollout.Idle.String())
 		return h, true, h.NobodyUpdates || h.WhenApplied
 	}
-	return h, false, h.WhenApplied || status.Phase != rollout.Idle.String() || h.Held > 0
+	if status.Phase == rollout.Idle.String() && (status.Policy != nil || meansWaves(ds)) {
+		h.Because, updatesAlone = idleBecause(o, in)
+	}
+	return h, updatesAlone && h.Held == 0, h.WhenApplied || status.Phase != rollout.Idle.String() || h.Held > 0 || h.Because != ""
 }
 
-// handover counts what would happen on the nodes.
-func (s *snapshot) handover(h *Handover, ds *daemonSet, updatesAlone bool, now time.Time) error {
-	in, err := s.input(ds, now)
-	if err != nil {
-		return err
+// idleBecause returns Handover.Because for a DaemonSet that follows a policy, and of which no release is under way;
+// empty: Kubernetes' controller would do what the engine does. What is kept may be old: the engine may have been away.
+func idleBecause(o *view.DaemonSetRollout, in *plan.Input) (because string, updatesAlone bool) {
+	status := &o.Status
+	switch {
+	case status.Target == "":
+		return becauseUnmet, true
+	case status.Target != in.Set.Hash:
+		// New nodes get the stable revision from the engine, as long as there is a pod of it, or none at all.
+		stable := func(p plan.Pod) bool { return p.Hash == status.Stable }
+		return becauseChanged, len(in.Pods) > 0 && !slices.ContainsFunc(in.Pods, stable)
+	case o.Spec.Paused, rests(status) && status.Reason == rollout.PauseRequested.String():
+		return becausePaused, true
+	case rests(status):
+		return becauseShut, true
 	}
+	return "", false
+}
+
+// count counts what would happen on the nodes.
+func (h *Handover) count(in *plan.Input, updatesAlone bool) {
 	if h.WhenApplied {
 		in.Set.Strategy = plan.RollingUpdate
 	}
@@ -114,5 +161,4 @@ func (s *snapshot) handover(h *Handover, ds *daemonSet, updatesAlone bool, now t
 			h.Removals++
 		}
 	}
-	return nil
 }

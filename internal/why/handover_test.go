@@ -126,6 +126,88 @@ func TestHandoverBeside(t *testing.T) {
 	}
 }
 
+// At rest, too, the two may differ: about a template that no engine has looked at yet, and about nodes that missed a release
+// and wait.
+func TestHandoverAtRest(t *testing.T) {
+	w := newWorld(t)
+	for _, n := range []string{"n1", "n2", "n3", "n4"} {
+		w.node(n)
+	}
+	w.pod("n1", func(p *corev1.Pod) { p.Labels[appsv1.ControllerRevisionHashLabelKey] = w.hash })
+	w.pod("n2", outdated)
+	w.pod("n3", outdated)
+	follows := func(ds *daemonSet) { ds.Annotations = map[string]string{view.PolicyAnnotation: "p"} }
+	both := func(ds *daemonSet) {
+		follows(ds)
+		ds.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
+	}
+	inRelease := func(ds *daemonSet) {
+		ds.Status.Conditions = []appsv1.DaemonSetCondition{{Type: view.ConditionProgressing, Reason: view.ReasonRolling}}
+	}
+	plain := func(*daemonSet) {}
+	status := func(stable, target, reason string) *view.DaemonSetRolloutStatus {
+		return &view.DaemonSetRolloutStatus{Phase: "Idle", Release: 3, Stable: stable, Target: target, Reason: reason, Policy: &view.PolicyRef{Name: "p"}}
+	}
+	forgotten := status("old", "old", "")
+	forgotten.Policy = nil
+	updates := Handover{Namespace: w.ds.Namespace, Name: w.ds.Name, Updates: 2, AtATime: 1}
+	but := func(phase string, release, additions int, because string) *Handover {
+		h := updates
+		h.Phase, h.Release, h.Additions, h.Because = phase, release, additions, because
+		return &h
+	}
+	for _, c := range []struct {
+		what   string
+		ds     func(ds *daemonSet)
+		status *view.DaemonSetRolloutStatus
+		spec   view.DaemonSetRolloutSpec
+		pods   []corev1.Pod
+		want   *Handover
+	}{
+		{what: "the template was changed while no engine ran", ds: plain, status: status("old", "old", ""), want: but("Idle", 3, 1, becauseChanged)},
+		{what: "and pods of the stable revision are gone", ds: plain, status: status("older", "older", ""), want: but("Idle", 3, 0, becauseChanged)},
+		{what: "and there are no pods", ds: plain, status: status("old", "old", ""), pods: w.pods[:0:0],
+			want: &Handover{Namespace: w.ds.Namespace, Name: w.ds.Name, Phase: "Idle", Release: 3, Additions: 4, AtATime: 1, Because: becauseChanged}},
+		{what: "and all pods have it", ds: plain, status: status("old", "old", ""), pods: w.pods[:1]},
+		{what: "of no policy", ds: plain, status: forgotten},
+		{what: "of a policy that the annotation names by now", ds: follows, status: forgotten, want: but("Idle", 3, 1, becauseChanged)},
+		{what: "nothing is kept yet", ds: follows, want: but("", 0, 0, becauseUnmet)},
+		{what: "nothing is kept, and its status says more", ds: inRelease, want: but("", 0, 0, becauseUnmet)},
+		{what: "only people have written to the object", ds: follows, status: &view.DaemonSetRolloutStatus{}, want: but("", 0, 0, becauseUnmet)},
+		{what: "and to that of a plain one", ds: plain, status: &view.DaemonSetRolloutStatus{}},
+		{what: "it had no policy", ds: follows, status: &view.DaemonSetRolloutStatus{Phase: "Idle", Release: 3}, want: but("Idle", 3, 0, becauseUnmet)},
+		{what: "nothing is kept, and nobody updates it", ds: both},
+		{what: "nothing is kept of a plain one", ds: plain},
+		{what: "released", ds: plain, status: status(w.hash, w.hash, "")},
+		{what: "released, in a pause", ds: plain, status: status(w.hash, w.hash, "PauseRequested"), want: but("Idle", 3, 0, becausePaused)},
+		{what: "released, and a pause that nobody has heeded", ds: plain, status: status(w.hash, w.hash, ""), spec: view.DaemonSetRolloutSpec{Paused: true},
+			want: but("Idle", 3, 0, becausePaused)},
+		{what: "released, and no window is open", ds: plain, status: status(w.hash, w.hash, "WindowClosed"), want: but("Idle", 3, 0, becauseShut)},
+		{what: "in a pause in which no node waits", ds: plain, status: status(w.hash, w.hash, "PauseRequested"), pods: w.pods[:1]},
+	} {
+		ds := w.ds.DeepCopy()
+		c.ds(ds)
+		pods := w.pods
+		if c.pods != nil {
+			pods = c.pods
+		}
+		s := newSnapshot([]daemonSet{*ds}, w.nodes, pods)
+		if c.status != nil {
+			o := view.NewRollout(ds)
+			o.Spec, o.Status = c.spec, *c.status
+			s.keepers = map[types.NamespacedName]*view.DaemonSetRollout{{Namespace: o.Namespace, Name: o.Name}: o}
+		}
+		var want []Handover
+		if c.want != nil {
+			want = []Handover{*c.want}
+		}
+		all, err := s.handovers(false, testNow())
+		if err != nil || !slices.Equal(all, want) {
+			t.Errorf("%s: %+v, %v, want %+v", c.what, all, err, want)
+		}
+	}
+}
+
 // The kept states of releases are read once; a user who may not read them is not told that no pod would move.
 func TestHandoversAreReadOnce(t *testing.T) {
 	for _, code := range []int{http.StatusOK, http.StatusForbidden} {

@@ -69,10 +69,19 @@ type underWay struct {
 	stable *appsv1.ControllerRevision
 }
 
-// keeperOf returns the kept state of the DaemonSet's releases; nil: none is kept.
-func (s *snapshot) keeperOf(ds *daemonSet) *view.DaemonSetRolloutStatus {
+// keeper returns the object that keeps the state of the DaemonSet's releases; nil: there is none.
+func (s *snapshot) keeper(ds *daemonSet) *view.DaemonSetRollout {
 	o := s.keepers[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
 	if o == nil || !o.IsOf(ds.UID) {
+		return nil
+	}
+	return o
+}
+
+// keeperOf returns the kept state of the DaemonSet's releases; nil: none is kept.
+func (s *snapshot) keeperOf(ds *daemonSet) *view.DaemonSetRolloutStatus {
+	o := s.keeper(ds)
+	if o == nil {
 		return nil
 	}
 	return &o.Status

@@ -44,8 +44,9 @@ func NewHandover(connect Connect) *cobra.Command {
 		Long: `Say what Kubernetes' own controller would do if it took over now.
 
 It knows neither waves nor guards. If a release is under way, stopped or taken back, it would give the template to all nodes,
-as many at a time as maxUnavailable says, and pods that the guard holds would go at once. DaemonSets without such a release
-or such pods stay as they are, and are not listed.
+as many at a time as maxUnavailable says, and pods that the guard holds would go at once. The same is true of a template that
+was changed while no engine ran; and nodes that missed a release would get it at once, although it is paused or no window is
+open. DaemonSets of which nothing of that kind is true stay as they are, and are not listed.
 
 Beside Kubernetes' own controller (--mode=assist) there is nothing to take over. Then this lists the DaemonSets that nobody
 would update any more. With --on-delete it counts what the next apply of their manifests may update, once the admission policy
@@ -146,6 +147,11 @@ func printHandovers(out io.Writer, all []why.Handover, output string) error {
 		fmt.Fprintln(out, "No pod would move.")
 	case rows == 0:
 		fmt.Fprintln(out, "No pod would move: no release is under way, and the guard holds nothing.")
+	}
+	for i := range all {
+		if h := &all[i]; h.Because != "" {
+			fmt.Fprintf(out, "%s/%s: %s.\n", h.Namespace, h.Name, h.Because)
+		}
 	}
 	if len(left) == 0 {
 		return nil

@@ -14,6 +14,7 @@ func TestHandoverIsTold(t *testing.T) {
 	left := why.Handover{Namespace: "a", Name: "left", Phase: "Idle", NobodyUpdates: true}
 	applied := why.Handover{Namespace: "a", Name: "applied", Phase: "Waiting", Updates: 5, AtATime: 2, NobodyUpdates: true, WhenApplied: true}
 	rolled := why.Handover{Namespace: "a", Name: "rolled", Phase: "Rolling", Updates: 3, AtATime: 1}
+	rested := why.Handover{Namespace: "a", Name: "rested", Phase: "Idle", Updates: 3, AtATime: 1, Because: "nodes wait"}
 	for _, c := range []struct {
 		all  []why.Handover
 		err  error
@@ -24,6 +25,7 @@ func TestHandoverIsTold(t *testing.T) {
 		{[]why.Handover{left}, nil, []string{"No pod would move.", "Nobody would update these any more, as they are OnDelete: a/left. "}, "DAEMONSET"},
 		{[]why.Handover{left, applied}, ErrWouldUpdate, []string{"a/applied   Waiting   5              2", "OnDelete: a/left, a/applied. "}, "No pod"},
 		{[]why.Handover{rolled}, ErrWouldMove, []string{"a/rolled    Rolling   3              1"}, "Nobody"},
+		{[]why.Handover{rested}, ErrWouldMove, []string{"a/rested    Idle      3              1", "\na/rested: nodes wait.\n"}, "No pod"},
 		{[]why.Handover{applied, rolled}, ErrWouldMove, []string{"a/applied", "a/rolled"}, "No pod"},
 	} {
 		var b strings.Builder
