@@ -3,15 +3,32 @@ package console
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
+// wrongCallCode is the annotation of a command whose wrong calls have an exit code of their own.
+const wrongCallCode = "everynode exit code of a wrong call"
+
+// WrongCall makes wrong calls of the command end with the code: ExitUsage already says something else about
+// what the command is asked.
+func WrongCall(c *cobra.Command, code int) {
+	if c.Annotations == nil {
+		c.Annotations = map[string]string{}
+	}
+	c.Annotations[wrongCallCode] = strconv.Itoa(code)
+}
+
 // seeHelp makes err a usage error and points to the command's help.
 func seeHelp(c *cobra.Command, err error) error {
-	return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+	err = usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+	if code, wrong := strconv.Atoi(c.Annotations[wrongCallCode]); wrong == nil {
+		return Failure(err, code)
+	}
+	return err
 }
 
 // flagError explains what is wrong with a flag in words for people: the libraries'
