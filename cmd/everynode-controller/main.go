@@ -18,8 +18,9 @@ func main() {
 	cmd := command.New()
 	cmd.Use = "everynode-controller"
 	cmd.AddCommand(command.NewHandover(command.InCluster), command.NewCheck(command.InCluster))
-	if cmd.ExecuteContext(ctx) != nil {
+	cmd.SetFlagErrorFunc(command.WrongCall)
+	if err := cmd.ExecuteContext(ctx); err != nil {
 		stop()
-		os.Exit(1) // cobra has printed the error
+		os.Exit(command.ExitCode(err)) // cobra has printed the error
 	}
 }

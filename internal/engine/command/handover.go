@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
@@ -52,15 +54,20 @@ Beside Kubernetes' own controller (--mode=assist) there is nothing to take over.
 would update any more. With --on-delete it counts what the next apply of their manifests may update, once the admission policy
 everynode-on-delete is removed as well.
 
-It exits with 0 if no pod would move, and with 1 if any would, or if it could not find out. It changes nothing.`,
+It exits with 0 if no pod would move, with 1 if any would, or if it could not find out, and with 2 if the call is wrong. It
+changes nothing.`,
 		Example: `  everynode handover --check --kubeconfig ~/.kube/config
   everynode handover --check -n monitoring -o json`,
-		Args:         cobra.NoArgs,
-		SilenceUsage: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !check {
-				return errors.New("give --check: to hand over, remove this controller and switch the other one on (docs/install.md)")
+		Args: func(cmd *cobra.Command, args []string) error {
+			err := cobra.NoArgs(cmd, args)
+			if err == nil && !check {
+				err = errors.New("give --check: to hand over, remove this controller and switch the other one on (docs/install.md)")
 			}
+			return WrongCall(cmd, err)
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+		SilenceUsage:      true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := connect(kubeconfig)
 			if err != nil {
 				return err
@@ -73,14 +80,64 @@ It exits with 0 if no pod would move, and with 1 if any would, or if it could no
 	f.BoolVar(&mutation, "on-delete", false, "assume that the admission policy everynode-on-delete is removed as well")
 	f.StringVar(&kubeconfig, "kubeconfig", "", "cluster to ask (default: the one that this pod or machine belongs to)")
 	f.StringVarP(&namespace, "namespace", "n", "", "namespace of the DaemonSets (default: all)")
-	f.StringVarP(&output, "output", "o", "", "json or yaml instead of a table")
+	f.VarP(&form{&output}, "output", "o", "json or yaml instead of a table")
+	completeHandover(cmd, connect, &kubeconfig)
 	return cmd
 }
 
-func handover(ctx context.Context, config *rest.Config, out io.Writer, namespace string, mutation bool, output string) error {
-	if output != "" && output != "json" && output != "yaml" {
-		return fmt.Errorf("--output %s: give json or yaml, or leave it out", output)
+// completeHandover makes shells complete the values of --namespace and --output.
+func completeHandover(cmd *cobra.Command, connect Connect, kubeconfig *string) {
+	none := cobra.ShellCompDirectiveNoFileComp
+	spaces := func(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
+		defer cancel()
+		config, err := connect(*kubeconfig)
+		if err != nil {
+			return nil, none // a shell cannot show an error
+		}
+		client, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return nil, none
+		}
+		list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, none
+		}
+		for i := range list.Items {
+			names = append(names, list.Items[i].Name)
+		}
+		return names, none
 	}
+	for flag, complete := range map[string]cobra.CompletionFunc{"namespace": spaces, "output": cobra.FixedCompletions(forms(), none)} {
+		if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+			panic(err) // only if there is no such flag
+		}
+	}
+}
+
+// completionTime is how long a shell waits for names.
+const completionTime = 2 * time.Second
+
+// form is the value of --output: one of forms, or empty.
+type form struct{ to *string }
+
+func forms() []string { return []string{"json", "yaml"} }
+
+func (f *form) String() string { return *f.to }
+
+// Set takes what the user typed.
+func (f *form) Set(value string) error {
+	if value != "" && !slices.Contains(forms(), value) {
+		return errors.New("give json or yaml, or leave it out")
+	}
+	*f.to = value
+	return nil
+}
+
+// Type is what --help shows for the value.
+func (*form) Type() string { return "string" }
+
+func handover(ctx context.Context, config *rest.Config, out io.Writer, namespace string, mutation bool, output string) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
