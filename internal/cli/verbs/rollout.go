@@ -151,7 +151,7 @@ func (cmd rolloutCommands) verbCommand(f *rolloutFlags, v rolloutVerb) *cobra.Co
 				return err
 			}
 			return t.ask(c.Context(), func(r *release) (request, error) {
-				if f.release != 0 && f.release != r.state.Release {
+				if c.Flags().Changed("release") && f.release != r.state.Release {
 					return request{}, fmt.Errorf("--release %d: this is release %d of %s", f.release, r.state.Release, t)
 				}
 				return v.decide(r, args[1:], f.all)
