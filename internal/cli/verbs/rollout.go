@@ -175,7 +175,7 @@ func (cmd rolloutCommands) target(f *rolloutFlags, arg string) (*rolloutTarget, 
 	t := &rolloutTarget{console: cmd.Console, cluster: cmd.cluster, namespace: f.namespace, name: arg, verbose: f.verbose}
 	if before, name, typed := strings.Cut(arg, "/"); typed {
 		switch t.name = name; {
-		case before == "ds" || before == "daemonset" || before == "daemonsets" || before == "daemonset.apps":
+		case isDaemonSets(before):
 		case t.namespace == "" || t.namespace == before:
 			t.namespace = before
 		default:
@@ -190,4 +190,9 @@ func (cmd rolloutCommands) target(f *rolloutFlags, arg string) (*rolloutTarget, 
 		return nil, console.Usage(errors.New("give the DaemonSet as ds/NAME"))
 	}
 	return t, t.connect()
+}
+
+// isDaemonSets reports whether the word before a slash is one for the kind, and not a namespace.
+func isDaemonSets(word string) bool {
+	return word == "ds" || word == "daemonset" || word == "daemonsets" || word == "daemonset.apps"
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
@@ -196,9 +197,10 @@ func (t *rolloutTarget) revisions(ctx context.Context) ([]appsv1.ControllerRevis
 	return all, nil
 }
 
-// complete completes the names of DaemonSets that have releases, and after a name for promote its open wave.
+// complete completes the names of DaemonSets that have releases, as users type them (offers), and after a name for
+// promote its open wave.
 func (cmd rolloutCommands) complete(f *rolloutFlags) cobra.CompletionFunc {
-	return func(c *cobra.Command, given []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	return func(c *cobra.Command, given []string, word string) (names []string, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(c.Context(), completionTime)
 		defer cancel()
 		if len(given) == 1 && c.Name() == "promote" {
@@ -213,8 +215,8 @@ func (cmd rolloutCommands) complete(f *rolloutFlags) cobra.CompletionFunc {
 		if err != nil || len(given) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		namespace, err := cmd.cluster.orCurrent(f.namespace)
-		if err != nil {
+		namespace, before := f.offers(word)
+		if namespace, err = cmd.cluster.orCurrent(namespace); err != nil || len(before) == 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		list, err := kinds.rollouts.Namespace(namespace).List(ctx, metav1.ListOptions{})
@@ -222,8 +224,29 @@ func (cmd rolloutCommands) complete(f *rolloutFlags) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		for i := range list.Items {
-			names = append(names, "ds/"+list.Items[i].GetName())
+			for _, b := range before {
+				if name := b + list.Items[i].GetName(); strings.HasPrefix(name, word) {
+					names = append(names, name)
+				}
+			}
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// offers returns the namespace of the DaemonSets that the word may become the name of (empty: the current one), and what
+// users type before these names, as target reads it.
+func (f *rolloutFlags) offers(word string) (namespace string, before []string) {
+	kind, _, typed := strings.Cut(word, "/")
+	switch {
+	case word == "":
+		return f.namespace, []string{"ds/"}
+	case !typed:
+		return f.namespace, []string{"ds/", ""}
+	case isDaemonSets(kind):
+		return f.namespace, []string{kind + "/"}
+	case f.namespace == "" || f.namespace == kind:
+		return kind, []string{kind + "/"}
+	}
+	return "", nil
 }
