@@ -47,10 +47,10 @@ const (
 func (h *Handover) Moves() bool { return h.Updates+h.Removals+h.Additions > 0 }
 
 // Handovers returns what Kubernetes' own controller would do if the engine were removed now, for every DaemonSet of the
-// namespace (empty: all) that it would treat differently. A DaemonSet that a policy chooses by its labels is known to
-// follow it only once an engine has looked at it: policies are not read. mutation means that the admission policy that makes
+// namespace (empty: all) that it would treat differently. mutation means that the admission policy that makes
 // DaemonSets OnDelete is removed as well. Then the manifest may say RollingUpdate, and counts when it is applied again.
-// It reads the objects from the API server. Without the right to read the kept states of releases it fails.
+// It reads the objects from the API server. Without the right to read the kept states of releases, and policies, it
+// fails.
 func Handovers(ctx context.Context, client kubernetes.Interface, namespace string, mutation bool, now time.Time) ([]Handover, error) {
 	s, err := gather(ctx, client, namespace)
 	if err != nil {
@@ -59,13 +59,16 @@ func Handovers(ctx context.Context, client kubernetes.Interface, namespace strin
 	if s.unread != nil {
 		return nil, s.unread // without reading them it cannot say that there are none
 	}
+	if s.policies, err = listOurs[view.RolloutPolicy](ctx, client, "", view.PolicyResource, "the policies"); err != nil {
+		return nil, err
+	}
 	return s.handovers(mutation, now)
 }
 
 func (s *snapshot) handovers(mutation bool, now time.Time) (all []Handover, err error) {
 	for i := range s.sets {
 		ds := &s.sets[i]
-		if s.keeper(ds) == nil && !meansWaves(ds) {
+		if s.keeper(ds) == nil && !s.meansWaves(ds) {
 			continue // nothing would be different
 		}
 		in, err := s.input(ds, now)
@@ -85,11 +88,12 @@ func (s *snapshot) handovers(mutation bool, now time.Time) (all []Handover, err 
 	return all, nil
 }
 
-// meansWaves reports whether the DaemonSet itself says that its updates are to go in waves: it names a policy, or the
-// engine has written into its status that a release is not over.
-func meansWaves(ds *daemonSet) bool {
+// meansWaves reports whether the updates of the DaemonSet are to go in waves, whatever is kept of them: it names a
+// policy, one chooses it, or the engine has written into its status that a release is not over.
+func (s *snapshot) meansWaves(ds *daemonSet) bool {
 	_, names := ds.Annotations[view.PolicyAnnotation]
-	return names || view.InRelease(&ds.Status)
+	chooses := func(p view.RolloutPolicy) bool { return p.Chooses(ds) }
+	return names || view.InRelease(&ds.Status) || slices.ContainsFunc(s.policies, chooses)
 }
 
 // changesHands reports whether a DaemonSet would be treated differently. updatesAlone means that only its updates
@@ -101,7 +105,7 @@ func (s *snapshot) changesHands(ds *daemonSet, in *plan.Input, mutation bool) (h
 	h.WhenApplied = mutation && onDelete && names
 	o := s.keeper(ds)
 	if o == nil || o.Status.Phase == "" { // an object that only people have written to keeps nothing
-		if meansWaves(ds) && !onDelete {
+		if s.meansWaves(ds) && !onDelete {
 			h.Because = becauseUnmet
 		}
 		return h, true, h.WhenApplied || h.Because != ""
@@ -115,7 +119,7 @@ func (s *snapshot) changesHands(ds *daemonSet, in *plan.Input, mutation bool) (h
 		h.NobodyUpdates = onDelete && (status.Policy != nil || status.Phase != rollout.Idle.String())
 		return h, true, h.NobodyUpdates || h.WhenApplied
 	}
-	if status.Phase == rollout.Idle.String() && (status.Policy != nil || meansWaves(ds)) {
+	if status.Phase == rollout.Idle.String() && (status.Policy != nil || s.meansWaves(ds)) {
 		h.Because, updatesAlone = idleBecause(o, in)
 	}
 	return h, updatesAlone && h.Held == 0, h.WhenApplied || status.Phase != rollout.Idle.String() || h.Held > 0 || h.Because != ""

@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -144,6 +145,8 @@ func TestHandoverAtRest(t *testing.T) {
 	inRelease := func(ds *daemonSet) {
 		ds.Status.Conditions = []appsv1.DaemonSetCondition{{Type: view.ConditionProgressing, Reason: view.ReasonRolling}}
 	}
+	chosen := func(ds *daemonSet) { ds.Labels = map[string]string{"tier": "agents"} }
+	policies := []view.RolloutPolicy{{Spec: view.RolloutPolicySpec{DaemonSets: &view.PolicySubjects{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "agents"}}}}}}
 	plain := func(*daemonSet) {}
 	status := func(stable, target, reason string) *view.DaemonSetRolloutStatus {
 		return &view.DaemonSetRolloutStatus{Phase: "Idle", Release: 3, Stable: stable, Target: target, Reason: reason, Policy: &view.PolicyRef{Name: "p"}}
@@ -173,6 +176,8 @@ func TestHandoverAtRest(t *testing.T) {
 		{what: "of a policy that the annotation names by now", ds: follows, status: forgotten, want: but("Idle", 3, 1, becauseChanged)},
 		{what: "nothing is kept yet", ds: follows, want: but("", 0, 0, becauseUnmet)},
 		{what: "nothing is kept, and its status says more", ds: inRelease, want: but("", 0, 0, becauseUnmet)},
+		{what: "nothing is kept of one that a policy chooses", ds: chosen, want: but("", 0, 0, becauseUnmet)},
+		{what: "of a policy that chooses it by now", ds: chosen, status: forgotten, want: but("Idle", 3, 1, becauseChanged)},
 		{what: "only people have written to the object", ds: follows, status: &view.DaemonSetRolloutStatus{}, want: but("", 0, 0, becauseUnmet)},
 		{what: "and to that of a plain one", ds: plain, status: &view.DaemonSetRolloutStatus{}},
 		{what: "it had no policy", ds: follows, status: &view.DaemonSetRolloutStatus{Phase: "Idle", Release: 3}, want: but("Idle", 3, 0, becauseUnmet)},
@@ -192,6 +197,7 @@ func TestHandoverAtRest(t *testing.T) {
 			pods = c.pods
 		}
 		s := newSnapshot([]daemonSet{*ds}, w.nodes, pods)
+		s.policies = policies
 		if c.status != nil {
 			o := view.NewRollout(ds)
 			o.Spec, o.Status = c.spec, *c.status
@@ -208,29 +214,33 @@ func TestHandoverAtRest(t *testing.T) {
 	}
 }
 
-// The kept states of releases are read once; a user who may not read them is not told that no pod would move.
+// The kept states of releases, and policies, are read once; a user who may not read them is not told that no pod would
+// move.
 func TestHandoversAreReadOnce(t *testing.T) {
-	for _, code := range []int{http.StatusOK, http.StatusForbidden} {
+	for _, refused := range []string{"", view.RolloutResource, view.PolicyResource} {
 		asked := map[string]int{}
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			of := path.Base(req.URL.Path)
 			asked[of]++
 			w.Header().Set("Content-Type", "application/json")
-			if of == view.RolloutResource && code == http.StatusForbidden {
-				w.WriteHeader(code)
+			if of == refused {
+				w.WriteHeader(http.StatusForbidden)
 				fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403}`)
 				return
 			}
 			fmt.Fprint(w, `{"items": []}`)
 		}))
 		defer server.Close()
-		all, err := Handovers(t.Context(), kubernetes.NewForConfigOrDie(&rest.Config{Host: server.URL}), "", false, testNow())
-		if refused := apierrors.IsForbidden(err); refused != (code == http.StatusForbidden) || err != nil && !refused || len(all) > 0 {
-			t.Errorf("with %d: %+v, %v", code, all, err)
+		all, err := Handovers(t.Context(), kubernetes.NewForConfigOrDie(&rest.Config{Host: server.URL}), "apps", false, testNow())
+		if forbidden := apierrors.IsForbidden(err); forbidden != (refused != "") || err != nil && !forbidden || len(all) > 0 {
+			t.Errorf("without %s: %+v, %v", refused, all, err)
+		}
+		if refused == "" && asked[view.PolicyResource] != 1 {
+			t.Errorf("the policies are asked for %d times", asked[view.PolicyResource])
 		}
 		for of, n := range asked {
 			if n != 1 {
-				t.Errorf("with %d: %s are asked for %d times", code, of, n)
+				t.Errorf("without %s: %s are asked for %d times", refused, of, n)
 			}
 		}
 	}

@@ -22,6 +22,11 @@ import (
 // Releases reads the records of releases in waves in a namespace (empty: in all). If the cluster does not have this
 // kind of object, there are none. Without the right to read them it returns an error of the kind Forbidden.
 func Releases(ctx context.Context, client kubernetes.Interface, namespace string) ([]view.DaemonSetRollout, error) {
+	return listOurs[view.DaemonSetRollout](ctx, client, namespace, view.RolloutResource, "the state of releases")
+}
+
+// listOurs reads all objects of a kind of ours, as Releases does. what names them in errors.
+func listOurs[T any](ctx context.Context, client kubernetes.Interface, namespace, resource, what string) ([]T, error) {
 	ask := client.Discovery().RESTClient()
 	if ask == nil {
 		return nil, nil // a client for tests that has no REST client
@@ -30,20 +35,20 @@ func Releases(ctx context.Context, client kubernetes.Interface, namespace string
 	if namespace != "" {
 		at = path.Join(at, "namespaces", namespace)
 	}
-	text, err := ask.Get().AbsPath(path.Join(at, view.RolloutResource)).SetHeader("Accept", "application/json").Do(ctx).Raw()
+	text, err := ask.Get().AbsPath(path.Join(at, resource)).SetHeader("Accept", "application/json").Do(ctx).Raw()
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list the state of releases: %w", err)
+		return nil, fmt.Errorf("list %s: %w", what, err)
 	}
-	var list struct {
-		Items []view.DaemonSetRollout `json:"items"`
+	var all struct {
+		Items []T `json:"items"`
 	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("read the state of releases: %w", err)
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
-	return list.Items, nil
+	return all.Items, nil
 }
 
 // addRelease adds what the guard holds, and a release that is under way, with the revision that its nodes had before.

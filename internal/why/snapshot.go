@@ -31,6 +31,7 @@ type snapshot struct {
 	unread    error // why the kept state of releases was not read: then every DaemonSet is treated as one without a policy; nil: it was read
 	releases  map[types.NamespacedName]underWay
 	keepers   map[types.NamespacedName]*view.DaemonSetRollout
+	policies  []view.RolloutPolicy // only Handovers reads them
 
 	// About the DaemonSet that was planned last.
 	pods     map[string][]*corev1.Pod // by node
