@@ -17,8 +17,10 @@ type Input struct {
 	// Now is the instant of the change.
 	Now time.Time
 	// Set is what the DaemonSet asks for after the change.
-	Set   plan.Spec
-	Nodes []plan.Node
+	Set plan.Spec
+	// Before is what it asks for until then; nil if that is not known. Only a policy makes a difference of it.
+	Before *plan.Spec
+	Nodes  []plan.Node
 	// Pods are the pods that the DaemonSet has now.
 	Pods []plan.Pod
 	// Start is how long a pod takes from its creation until it is ready, Stop how

@@ -1,6 +1,7 @@
 package forecast
 
 import (
+	"slices"
 	"testing"
 
 	"everynode/internal/plan"
@@ -17,11 +18,13 @@ func TestHeld(t *testing.T) {
 	}
 	in.Pods[3].Bound = false // it does not run
 	in.pod("gone", "old")
-	if got := Held(in, &before); got != 2 {
-		t.Errorf("the pods of %d nodes are held, want those of a and b", got)
+	in.Before = &before
+	want := []Left{{"a", plan.HeldByGuard, "pool:NoExecute"}, {"b", plan.HeldByGuard, "pool:NoExecute"}}
+	if got := Held(in); !slices.Equal(got, want) {
+		t.Errorf("held are %v, want the pods of a and b", got)
 	}
 	in.Set.Placement = before.Placement
-	if got := Held(in, &before); got != 0 {
-		t.Errorf("the change takes no pod away, and those of %d nodes are held", got)
+	if got := Held(in); len(got) != 0 {
+		t.Errorf("the change takes no pod away, and these are held: %v", got)
 	}
 }

@@ -238,6 +238,12 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	in.Start, s.StartOf = startOf(in.Pods, f.start)
 	s.Start = in.Start.Seconds()
 	in.Stop = f.stop
+	if policy == nil {
+		policy = w.followed(ds, s)
+	}
+	if policy != nil && (!w.assisted || view.UndrivenBeside(ds) == view.Driven) {
+		in.Set.Strategy = plan.RollingUpdate // what a policy drives waits for nobody to delete the pods of OnDelete
+	}
 	fast := forecast.Play(&in)
 	if f.stop == 0 {
 		in.Stop = gracePeriod(ds)
@@ -247,13 +253,8 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	judged := w.reader.in
 	judged.DaemonSets = []appsv1.DaemonSet{*ds}
 	played := playWarnings(&in.Set, fast, slow)
-	if policy == nil {
-		policy = w.followed(ds, s)
-	}
-	if policy != nil { // the policy's forecast says how long it takes, and the release does not wait for anybody to delete pods of OnDelete
-		played = slices.DeleteFunc(played, func(w forecastWarning) bool {
-			return w.Reason == warnHelmTimeout || w.Reason == warnNotFinished && in.Set.Strategy == plan.OnDelete
-		})
+	if policy != nil { // the policy's forecast says how long it takes
+		played = slices.DeleteFunc(played, func(w forecastWarning) bool { return w.Reason == warnHelmTimeout })
 	}
 	s.Warnings = slices.Concat(s.Warnings, played, auditWarnings(audit.Audit(&judged)))
 	if policy != nil {
@@ -280,7 +281,8 @@ func (w *forecastWorld) held(now *appsv1.DaemonSet, live map[string]bool, in *fo
 		return 0, fmt.Errorf("read the revisions of DaemonSet %s/%s: %w", now.Namespace, now.Name, err)
 	}
 	before := view.Spec(now, history.Hash)
-	return forecast.Held(in, &before), nil
+	in.Before = &before
+	return len(forecast.Held(in)), nil
 }
 
 // assumedStart is how long a pod is assumed to take until it is ready if no pod has shown

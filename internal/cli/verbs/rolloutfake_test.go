@@ -74,6 +74,9 @@ func (api *releasesAPI) put(o *unstructured.Unstructured) {
 	api.version++
 	o.SetResourceVersion(strconv.Itoa(api.version))
 	path := "/apis/" + o.GetAPIVersion()
+	if o.GetAPIVersion() == "v1" {
+		path = "/api/v1"
+	}
 	if namespace := o.GetNamespace(); namespace != "" {
 		path += "/namespaces/" + namespace
 	}
@@ -103,7 +106,7 @@ func (api *releasesAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = api.patch(o, r)
 	case o != nil:
 		answer = o
-	case slices.Contains([]string{view.RolloutResource, view.PolicyResource, "controllerrevisions"}, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]):
+	case slices.Contains([]string{view.RolloutResource, view.PolicyResource, "controllerrevisions", "nodes", "pods"}, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]):
 		answer = api.list(r.URL.Path)
 	default:
 		answer = apierrors.NewNotFound(resource, "agent").Status()
@@ -128,11 +131,14 @@ func (api *releasesAPI) list(path string) any {
 			items = append(items, api.objects[name].Object)
 		}
 	}
-	kind := "ControllerRevisionList"
-	if strings.HasPrefix(prefix, "/apis/everynode.io") {
+	version := strings.Join(strings.Split(path, "/")[2:4], "/")
+	kind := map[string]string{"/nodes/": "NodeList", "/pods/": "PodList", "/controllerrevisions/": "ControllerRevisionList"}[resource]
+	switch {
+	case strings.HasPrefix(path, "/api/"):
+		version = "v1"
+	case kind == "":
 		kind = "List"
 	}
-	version := strings.Join(strings.Split(path, "/")[2:4], "/")
 	return map[string]any{"apiVersion": version, "kind": kind, "metadata": map[string]any{"resourceVersion": "1"}, "items": items}
 }
 
