@@ -21,11 +21,17 @@ type Input struct {
 	// Before is what it asks for until then; nil if that is not known. Only a policy makes a difference of it.
 	Before *plan.Spec
 	Nodes  []plan.Node
+	// Assisted means that another controller creates and removes the pods. With a policy, only outdated pods then wait for
+	// their wave.
+	Assisted bool
 	// Pods are the pods that the DaemonSet has now.
 	Pods []plan.Pod
 	// Start is how long a pod takes from its creation until it is ready, Stop how
 	// long from its deletion until it is gone.
 	Start, Stop time.Duration
+
+	// release is the wave that is played, if one is.
+	release *plan.Release
 }
 
 // Change is what happens to a node's pod.
@@ -77,7 +83,7 @@ type Forecast struct {
 	// MostDown is how many of the nodes that have an available pod now, and should have one, have
 	// none at the worst moment.
 	MostDown int
-	// Status is the status at the end.
+	// Status is the status at the end, if one play made the forecast.
 	Status plan.Status
 	// Endless means that Play gave up because the changes did not end.
 	Endless bool

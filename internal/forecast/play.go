@@ -47,16 +47,19 @@ type game struct {
 	served map[string]bool        // nodes that had an available pod at the start
 	down   map[string]bool        // nodes in served that should have an available pod now, and have none
 	steps  map[string]*Step
-	coming agenda
-	seen   plan.Moment
-	made   int // pods
-	last   time.Time
+	// reached is plan.Input.Reached.
+	reached map[string]int
+	coming  agenda
+	seen    plan.Moment
+	made    int // pods
+	last    time.Time
 }
 
 func newGame(in *Input) *game {
 	g := &game{in: in, now: in.Now, last: in.Now, nodes: map[string]*plan.Node{}, pods: map[string][]*plan.Pod{},
-		had: map[string]bool{}, served: map[string]bool{}, down: map[string]bool{}, steps: map[string]*Step{}}
+		had: map[string]bool{}, served: map[string]bool{}, down: map[string]bool{}, steps: map[string]*Step{}, reached: map[string]int{}}
 	g.ledger.Reset(in.Set)
+	g.ledger.Follow(in.release)
 	for i := range in.Nodes {
 		n := in.Nodes[i]
 		g.nodes[n.Name] = &n
@@ -98,7 +101,7 @@ func (g *game) expect(at time.Time, p *plan.Pod, gone bool) {
 func (g *game) look(names ...string) {
 	for _, name := range names {
 		node := g.nodes[name]
-		g.ledger.Look(g.now, plan.Sight{Name: name, Node: node, Pods: slices.Clone(g.pods[name]), Gone: node == nil})
+		g.ledger.Look(g.now, plan.Sight{Name: name, Node: node, Pods: slices.Clone(g.pods[name]), Gone: node == nil, Reached: g.reached[name]})
 	}
 }
 
@@ -153,6 +156,9 @@ func (g *game) remove(d plan.Delete) {
 	if i < 0 {
 		return
 	}
+	if d.Reaches {
+		g.reached[d.Node] = g.in.release.Number
+	}
 	p := g.pods[d.Node][i]
 	runs := p.Bound && p.Phase <= plan.Running
 	g.seen++
@@ -171,6 +177,9 @@ func (g *game) change(c plan.Change) {
 	if i < 0 {
 		return
 	}
+	if c.Reaches {
+		g.reached[c.Node] = g.in.release.Number
+	}
 	p := g.pods[c.Node][i]
 	p.Hash, p.Generation, p.Changed, p.Ready = g.in.Set.Hash, g.in.Set.Generation, g.now, false
 	g.expect(g.now.Add(g.in.Stop+g.in.Start), p, false)
@@ -181,7 +190,14 @@ func (g *game) create(c plan.Create) {
 	g.made++
 	g.seen++
 	name := fmt.Sprintf("forecast-%d", g.made)
-	g.add(&plan.Pod{Name: name, UID: name, Node: c.Node, Hash: g.in.Set.Hash, Generation: g.in.Set.Generation,
+	of := &g.in.Set
+	switch {
+	case c.Stable:
+		of = &g.in.release.Stable
+	case g.in.release != nil:
+		g.reached[c.Node] = g.in.release.Number
+	}
+	g.add(&plan.Pod{Name: name, UID: name, Node: c.Node, Hash: of.Hash, Generation: of.Generation,
 		Created: g.now, SeenCreated: g.seen, Bound: true})
 }
 

@@ -1,6 +1,7 @@
 package forecast
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -27,6 +28,11 @@ type Wave struct {
 	Approval bool
 	// Uncovered are the label combinations from the policy's cover that no node up to this wave has.
 	Uncovered []string
+
+	// moved are those of Nodes whose pods wait for the wave, and course is what happens there. Its times count from Opens,
+	// without the time in which the windows are closed.
+	moved  []string
+	course *Forecast
 }
 
 // Waves plays the change wave by wave, under a policy. uid is the DaemonSet's UID, from which the ranks of its
@@ -46,12 +52,15 @@ func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) 
 	set.Strategy = plan.RollingUpdate // with a policy the engine deletes outdated pods
 	most, surge := set.Budget(len(nodes))
 	bound := max(most, surge)
+	moved := in.moved(p)
 	at, done := in.Now, 0
 	for _, s := range layout.Steps {
 		policy := &p.Waves[s.Wave]
 		w := Wave{Name: policy.Name, Group: s.Group, Nodes: layout.Order[done:s.Quota], Total: s.Quota, Soak: policy.Soak, Uncovered: s.Uncovered,
 			AtATime: min(bound, s.Quota-done), StopsAt: p.Failure.Allowance(s.Quota, bound) + 1, Approval: policy.Approval}
-		w.Works = Play(in.only(w.Nodes, len(nodes))).Took
+		w.moved = slices.DeleteFunc(slices.Clone(w.Nodes), func(name string) bool { return !moved[name] })
+		w.course = Play(in.wave(w.moved, len(nodes)))
+		w.Works = w.course.Took
 		w.Opens = opens(p, at)
 		w.Ends = within(p, w.Opens, w.Works).Add(w.Soak)
 		waves = append(waves, w)
@@ -70,18 +79,50 @@ func eligible(in *Input) (nodes []rollout.Node) {
 	return nodes
 }
 
-// only returns the change on some of the nodes, with the budget of all of them.
-func (in *Input) only(names []string, of int) *Input {
+// moved is the set of nodes whose pods wait for a wave: not those that the guard holds; nor those to which another
+// controller gives a pod, or takes it away, as soon as the change is made.
+func (in *Input) moved(p *rollout.Policy) map[string]bool {
+	moved, has := map[string]bool{}, map[string]bool{}
+	for i := range in.Pods {
+		has[in.Pods[i].Node] = true
+	}
+	for i := range in.Nodes {
+		n := &in.Nodes[i]
+		moved[n.Name] = !in.Assisted || has[n.Name] && in.Set.Placement.Admits(n).Run
+	}
+	held, _ := Guarded(in, p)
+	for i := range held {
+		delete(moved, held[i].Node)
+	}
+	return moved
+}
+
+// wave returns the change on the nodes of these names, which a release reaches in this order, with the budget of all
+// nodes, of which so many should have a pod.
+func (in *Input) wave(names []string, of int) *Input {
+	ranks := make(map[string]int, len(names))
+	for i, name := range names {
+		ranks[name] = i
+	}
+	part := in.part(func(name string) bool { _, ok := ranks[name]; return ok }, of)
+	stable := part.Set
+	stable.Hash, stable.Generation = "", 0
+	if b := in.Before; b != nil {
+		stable.Hash, stable.Generation, stable.Placement, stable.Scheduled = b.Hash, b.Generation, b.Placement, b.Scheduled
+	}
+	// No pod fails in a forecast. StartWithin is zero, so that no time passes in waiting for that.
+	part.release = &plan.Release{Number: 1, Stable: stable, Ranks: ranks, Steps: []int{len(names)}, Quota: len(names), Grants: true, Restarts: math.MaxInt32}
+	return part
+}
+
+// part returns the change on the chosen nodes, with the budget of all nodes, of which so many should have a pod.
+func (in *Input) part(chosen func(name string) bool, of int) *Input {
 	part := *in
 	part.Set.Strategy = plan.RollingUpdate
 	most, surge := part.Set.Budget(of)
 	part.Set.MaxUnavailable, part.Set.MaxSurge = plan.Amount{Value: most}, plan.Amount{Value: surge}
-	chosen := make(map[string]bool, len(names))
-	for _, name := range names {
-		chosen[name] = true
-	}
-	part.Nodes = slices.DeleteFunc(slices.Clone(in.Nodes), func(n plan.Node) bool { return !chosen[n.Name] })
-	part.Pods = slices.DeleteFunc(slices.Clone(in.Pods), func(p plan.Pod) bool { return !chosen[p.Node] })
+	part.Nodes = slices.DeleteFunc(slices.Clone(in.Nodes), func(n plan.Node) bool { return !chosen(n.Name) })
+	part.Pods = slices.DeleteFunc(slices.Clone(in.Pods), func(p plan.Pod) bool { return !chosen(p.Node) })
 	return &part
 }
 

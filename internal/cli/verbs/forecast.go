@@ -133,7 +133,7 @@ type setForecast struct {
 	// MostDown is how many of the nodes that serve now are down together at the worst moment.
 	MostDown int `json:"mostDown"`
 	// AtLeast and AtMost are how long it takes, in seconds: AtLeast if pods end at once, AtMost if they need all of
-	// their grace period.
+	// their grace period. If the change goes in the waves of a policy, it is until the last of them has ended.
 	AtLeast float64 `json:"atLeastSeconds"`
 	AtMost  float64 `json:"atMostSeconds"`
 	// Start is how long a pod is assumed to take until it is ready, in seconds. StartOf is how many pods that was
@@ -143,6 +143,8 @@ type setForecast struct {
 	Steps    []forecastStep    `json:"steps"`
 	Left     []forecastLeft    `json:"left,omitempty"`
 	Warnings []forecastWarning `json:"warnings,omitempty"`
+	// inWaves means that these times are those of the waves.
+	inWaves bool
 	// Policy is what happens by the given policy, or by the one that the DaemonSet follows.
 	Policy *policyForecast `json:"policy,omitempty"`
 }
@@ -181,10 +183,7 @@ const (
 )
 
 // helmTimeout is how long Helm waits by default.
-const (
-	helmTimeout  = 5 * time.Minute
-	helmTooShort = "`helm upgrade --wait` gives up after %s: give it --timeout %s"
-)
+const helmTimeout = 5 * time.Minute
 
 // auditWarnings returns the findings of `audit` about the change, but not those about the DaemonSet as it is anyway.
 func auditWarnings(findings []audit.Finding) (warnings []forecastWarning) {
@@ -200,26 +199,32 @@ func auditWarnings(findings []audit.Finding) (warnings []forecastWarning) {
 
 // playWarnings returns warnings about the course of the change. In fast pods end at once, in slow they need all of
 // their grace period.
-func playWarnings(set *plan.Spec, fast, slow *forecast.Forecast) (warnings []forecastWarning) {
+func playWarnings(fast, slow *course) (warnings []forecastWarning) {
 	warn := func(reason, format string, args ...any) {
 		warnings = append(warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
 	}
 	if n := fast.Count(forecast.Loses); n > 0 {
 		warn(warnRemovesPods, "%s would lose the pod at once: maxUnavailable does not hold that back", console.Counted(n, "node"))
 	}
+	left := 0
+	for _, l := range fast.Left {
+		if l.Reason != plan.HeldByGuard { // another warning says that
+			left++
+		}
+	}
 	switch {
 	case fast.Endless:
 		warn(warnNotFinished, "no end was found: pods would be made and deleted again and again")
-	case len(fast.Left) > 0 && set.Strategy == plan.OnDelete:
-		warn(warnNotFinished, "the strategy is OnDelete: %s would keep the older pod until somebody deletes it", console.Counted(len(fast.Left), "node"))
-	case len(fast.Left) > 0:
-		warn(warnNotFinished, "%s would not get there by itself, see below", console.Counted(len(fast.Left), "node"))
+	case left > 0 && fast.strategy == plan.OnDelete:
+		warn(warnNotFinished, "the strategy is OnDelete: %s would keep the older pod until somebody deletes it", console.Counted(left, "node"))
+	case left > 0:
+		warn(warnNotFinished, "%s would not get there by itself, see below", console.Counted(left, "node"))
 	}
 	if slices.ContainsFunc(fast.Steps, func(s forecast.Step) bool { return s.Reason == plan.OutdatedInPlace }) {
 		warn(warnNotAsked, "pods are changed where they run only if the API server would let in a new one as it is, which is not asked here: else they are deleted")
 	}
 	if slow.Took > helmTimeout {
-		warn(warnHelmTimeout, helmTooShort, helmTimeout, (slow.Took + helmTimeout).Round(time.Minute))
+		warn(warnHelmTimeout, "`helm upgrade --wait` gives up after %s: give it --timeout %s", helmTimeout, (slow.Took + helmTimeout).Round(time.Minute))
 	}
 	return warnings
 }

@@ -98,7 +98,7 @@ f       NotReady
 
 func TestPlayWarnings(t *testing.T) {
 	reasons := func(set plan.Spec, fast, slow forecast.Forecast) (names []string) {
-		for _, w := range playWarnings(&set, &fast, &slow) {
+		for _, w := range playWarnings(&course{Forecast: &fast, strategy: set.Strategy}, &course{Forecast: &slow}) {
 			names = append(names, w.Reason)
 		}
 		return names
@@ -113,6 +113,7 @@ func TestPlayWarnings(t *testing.T) {
 		{"slow", reasons(plan.Spec{}, forecast.Forecast{}, forecast.Forecast{Took: helmTimeout + time.Second}), []string{warnHelmTimeout}},
 		{"removes", reasons(plan.Spec{}, forecast.Forecast{Steps: []forecast.Step{{Change: forecast.Loses}}}, forecast.Forecast{}), []string{warnRemovesPods}},
 		{"stuck", reasons(plan.Spec{}, forecast.Forecast{Left: left}, forecast.Forecast{}), []string{warnNotFinished}},
+		{"held by a guard", reasons(plan.Spec{}, forecast.Forecast{Left: []forecast.Left{{Node: "a", Reason: plan.HeldByGuard}}}, forecast.Forecast{}), nil},
 		{"by hand", reasons(plan.Spec{Strategy: plan.OnDelete}, forecast.Forecast{Left: left}, forecast.Forecast{}), []string{warnNotFinished}},
 		{"in place", reasons(plan.Spec{}, forecast.Forecast{Steps: []forecast.Step{{Reason: plan.OutdatedInPlace}}}, forecast.Forecast{}), []string{warnNotAsked}},
 		{"endless", reasons(plan.Spec{}, forecast.Forecast{Endless: true}, forecast.Forecast{}), []string{warnNotFinished}},

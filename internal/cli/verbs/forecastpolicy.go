@@ -155,29 +155,21 @@ func coverOf(p *rollout.Policy, wave string) []string {
 	return p.Waves[i].Cover
 }
 
-// running is how many nodes have a running pod.
-func running(pods []plan.Pod) int {
-	nodes := map[string]bool{}
-	for i := range pods {
-		if p := &pods[i]; p.Bound && p.Deleted.IsZero() && p.Phase == plan.Running {
-			nodes[p.Node] = true
-		}
-	}
-	return len(nodes)
+// drives reports whether a DaemonSet's update goes in the waves of the policy that it follows. assisted means that the
+// cluster's DaemonSet controller creates the pods, and everynode deletes outdated ones.
+func drives(ds *appsv1.DaemonSet, assisted bool) bool {
+	return !assisted || view.UndrivenBeside(ds) == view.Driven
 }
 
-// follow adds what the policy makes of a DaemonSet's release. loses is how many nodes lose pods that the policy's guard
-// can hold. assisted means that the cluster's DaemonSet controller creates the pods, and everynode deletes outdated
-// ones; then loses is how many nodes lose their pods.
-func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input, loses int, assisted bool) {
+// follow adds what the policy makes of a DaemonSet's release.
+func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input, c *course) {
 	warn := func(reason, format string, args ...any) {
 		s.Warnings = append(s.Warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
 	}
 	if !g.object.Chooses(ds) {
 		warn(warnNotChosen, "policy %s does not choose this DaemonSet; this is what it would do", g.policy.Name)
 	}
-	if assisted {
-		in.Set.MaxSurge = plan.Amount{}
+	if in.Assisted {
 		switch view.UndrivenBeside(ds) {
 		case view.RolledOut:
 			warn(warnNotDriven, "updateStrategy.type is not OnDelete, so the DaemonSet controller of the cluster rolls this out by itself, and not in these waves")
@@ -185,24 +177,21 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 			warn(warnNotDriven, "updateStrategy.rollingUpdate.maxUnavailable is 0, or cannot be read, so no pod may go, and nobody makes its successor before it has gone: set it to 1 or more, and maxSurge to 0")
 		}
 	}
-	waves, why := forecast.Waves(in, &g.policy, string(ds.UID))
-	s.Policy = &policyForecast{Name: g.policy.Name, Waves: []waveForecast{}, NoWaves: why}
+	waves := c.waves
+	s.Policy = &policyForecast{Name: g.policy.Name, Waves: []waveForecast{}, NoWaves: c.noWaves}
 	for _, key := range unknownLabels(&g.policy, in.Nodes) {
 		warn(warnNoSuchLabel, "the policy asks for the label %s, which no node has", key)
 	}
-	switch may := g.policy.MayRemove(running(in.Pods)); {
-	case assisted && loses > 0:
+	if loses := c.Count(forecast.Loses); in.Assisted && loses > 0 {
 		warn(warnNotHeld, "the pods of %s go as soon as the change is applied: the DaemonSet controller of the cluster removes them, and the policy's guard cannot hold them", console.Counted(loses, "node"))
-	case loses > may:
-		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it: everynode rollout allow", console.Counted(loses, "node"), may)
+	}
+	if held, may := forecast.Guarded(in, &g.policy); len(held) > 0 {
+		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it: everynode rollout allow", console.Counted(len(held), "node"), may)
 	}
 	if n := len(waves); n > 0 {
 		for _, text := range shrinking(&g.policy, waves[n-1].Total) {
 			warn(warnAddsNothing, "%s", text)
 		}
-	}
-	if n := len(waves); n > 0 && waves[n-1].Ends.Sub(in.Now) > helmTimeout {
-		warn(warnHelmTimeout, helmTooShort, helmTimeout, (waves[n-1].Ends.Sub(in.Now) + helmTimeout).Round(time.Minute))
 	}
 	for _, w := range waves {
 		wave := waveForecast{Wave: w.Name, Group: w.Group, Nodes: w.Nodes, Total: w.Total, AtATime: w.AtATime, StopsAt: w.StopsAt, Soak: w.Soak.Seconds(),

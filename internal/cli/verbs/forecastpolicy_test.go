@@ -88,6 +88,11 @@ func TestPolicyChooses(t *testing.T) {
 	}
 }
 
+// follow makes s follow the policy, with pods that end at once.
+func follow(s *setForecast, g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input) {
+	s.follow(g, ds, in, courseOf(*in, ds, g, 0))
+}
+
 func TestPolicyForecast(t *testing.T) {
 	g, err := policyOf(t, policyHead+`spec:
   waves:
@@ -103,7 +108,7 @@ func TestPolicyForecast(t *testing.T) {
 		in.Pods = append(in.Pods, plan.Pod{Name: name, UID: name, Node: name, Hash: "old", Ready: true, Bound: true, Phase: plan.Running, ReadySince: at.Add(-time.Hour)})
 	}
 	s := &setForecast{}
-	s.follow(g, &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{UID: "uid"}}, in, 2, false)
+	follow(s, g, &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{UID: "uid"}}, in)
 	var out bytes.Buffer
 	for _, w := range s.Warnings {
 		out.WriteString(w.Reason + ": " + w.Text + "\n")
@@ -112,8 +117,6 @@ func TestPolicyForecast(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `PolicyIsForOthers: policy node-agents does not choose this DaemonSet; this is what it would do
-HeldByGuard: the policy's guard would hold the pods of the 2 nodes that lose it (1 may go in an hour), until somebody puts the change back or allows it: everynode rollout allow
-LongerThanHelm: ` + "`helm upgrade --wait`" + ` gives up after 5m0s: give it --timeout 2h36m0s
 NotCovered: wave canary covers no node with zone x
 policy node-agents: done after 2h30m30s at the earliest (Thu 26 Nov 11:30 UTC)
 WAVE     NODES   AT A TIME   STOPS AT   OPENS      SOAK     ENDS               FIRST
@@ -124,19 +127,21 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	if out.String() != want {
 		t.Errorf("got:\n%s", out.String())
 	}
-	s.Warnings = nil
-	s.follow(g, &appsv1.DaemonSet{}, in, 2, true)
+	s.Warnings, in.Assisted = nil, true
+	in.Nodes[3].Labels = nil
+	in.Set.Placement.Selector = map[string]string{"zone": "y"}
+	follow(s, g, &appsv1.DaemonSet{}, in)
 	var said []string
 	for _, w := range s.Warnings {
 		said = append(said, w.Reason)
 	}
-	if got := strings.Join(said, " "); got != "PolicyIsForOthers NotDriven NotHeld LongerThanHelm NotCovered" {
+	if got := strings.Join(said, " "); got != "PolicyIsForOthers NotDriven NotHeld" {
 		t.Errorf("beside another controller it warns of %s", got)
 	}
 	s.Warnings = nil
 	surges, one := &appsv1.DaemonSet{}, intstr.FromInt32(1)
 	surges.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType, RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxSurge: &one}}
-	s.follow(g, surges, in, 0, true)
+	follow(s, g, surges, in)
 	if w := s.Warnings[1]; w.Reason != "NotDriven" || !strings.Contains(w.Text, "maxUnavailable is 0") {
 		t.Errorf("of a surge beside another controller it warns of %+v", w)
 	}
@@ -144,8 +149,8 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	if got := unknownLabels(&g.policy, in.Nodes); len(got) != 1 || got[0] != "zones" {
 		t.Errorf("labels that no node has: %q", got)
 	}
-	in.Pods, out = nil, bytes.Buffer{}
-	s.follow(g, &appsv1.DaemonSet{}, in, 0, false)
+	in.Pods, in.Assisted, out = nil, false, bytes.Buffer{}
+	follow(s, g, &appsv1.DaemonSet{}, in)
 	if err := s.Policy.print(&out, 80); err != nil || !strings.Contains(out.String(), "no waves") {
 		t.Errorf("%s (%v)", out.String(), err)
 	}
@@ -181,12 +186,16 @@ func TestForecastOfTheGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	held := false
 	for _, warning := range s.Warnings {
-		if warning.Reason == warnHeld && strings.Contains(warning.Text, "the pods of the 3 nodes that lose it") {
-			return
-		}
+		held = held || warning.Reason == warnHeld && strings.Contains(warning.Text, "the pods of the 3 nodes that lose it")
 	}
-	t.Errorf("of three pods that still tolerate their taint it warns: %+v", s.Warnings)
+	if !held {
+		t.Errorf("of three pods that still tolerate their taint it warns: %+v", s.Warnings)
+	}
+	if len(s.Left) != 3 || s.Left[0].Node != "n1" || s.Left[0].Reason != "HeldByGuard" || s.Nodes[forecast.Loses] != 3 {
+		t.Errorf("three pods stay, and the three that are evicted or of a node that is gone do not: %+v, %+v", s.Left, s.Steps)
+	}
 }
 
 // With a policy the engine creates pods of the stable revision until a release is complete. What only they need has to
@@ -272,7 +281,7 @@ func TestWavesThatAddNothing(t *testing.T) {
 			in.Pods = append(in.Pods, plan.Pod{Name: name, UID: name, Node: name, Hash: "old", Ready: true, Bound: true, Phase: plan.Running, ReadySince: at.Add(-time.Hour)})
 		}
 		s, got := &setForecast{}, ""
-		s.follow(g, &appsv1.DaemonSet{}, in, 0, false)
+		follow(s, g, &appsv1.DaemonSet{}, in)
 		for _, w := range s.Warnings {
 			if w.Reason == warnAddsNothing {
 				got += w.Reason + ": " + w.Text

@@ -237,35 +237,24 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	s := &setForecast{Namespace: ds.Namespace, Name: ds.Name, Exists: w.live[name] != nil}
 	in.Start, s.StartOf = startOf(in.Pods, f.start)
 	s.Start = in.Start.Seconds()
-	in.Stop = f.stop
+	if in.Before, err = w.before(name, live); err != nil {
+		return nil, err
+	}
 	if policy == nil {
 		policy = w.followed(ds, s)
 	}
-	if policy != nil && (!w.assisted || view.UndrivenBeside(ds) == view.Driven) {
-		in.Set.Strategy = plan.RollingUpdate // what a policy drives waits for nobody to delete the pods of OnDelete
+	most := f.stop
+	if most == 0 {
+		most = gracePeriod(ds)
 	}
-	fast := forecast.Play(&in)
-	if f.stop == 0 {
-		in.Stop = gracePeriod(ds)
-	}
-	slow := forecast.Play(&in)
+	in.Assisted = w.assisted
+	fast, slow := courseOf(in, ds, policy, f.stop), courseOf(in, ds, policy, most)
 	s.fill(fast, slow)
 	judged := w.reader.in
 	judged.DaemonSets = []appsv1.DaemonSet{*ds}
-	played := playWarnings(&in.Set, fast, slow)
-	if policy != nil { // the policy's forecast says how long it takes
-		played = slices.DeleteFunc(played, func(w forecastWarning) bool { return w.Reason == warnHelmTimeout })
-	}
-	s.Warnings = slices.Concat(s.Warnings, played, auditWarnings(audit.Audit(&judged)))
+	s.Warnings = slices.Concat(s.Warnings, playWarnings(fast, slow), auditWarnings(audit.Audit(&judged)))
 	if policy != nil {
-		in.Stop = f.stop
-		loses := fast.Count(forecast.Loses)
-		if now := w.live[name]; now != nil && !w.assisted {
-			if loses, err = w.held(now, live, &in); err != nil {
-				return nil, err
-			}
-		}
-		s.follow(policy, ds, &in, loses, w.assisted)
+		s.follow(policy, ds, &in, fast)
 		if now := w.live[name]; now != nil && !w.assisted && len(s.Policy.Waves) > 0 {
 			s.warnNeeded(w.stable(now), ds)
 		}
@@ -273,16 +262,52 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	return s, nil
 }
 
-// held returns how many nodes would lose pods that a policy's guard can hold. now is the DaemonSet before the change,
-// and live has the hashes of its pods.
-func (w *forecastWorld) held(now *appsv1.DaemonSet, live map[string]bool, in *forecast.Input) (int, error) {
+// before returns what the DaemonSet asks for until the change; nil if it does not exist yet. live has the hashes of its
+// pods.
+func (w *forecastWorld) before(name string, live map[string]bool) (*plan.Spec, error) {
+	now := w.live[name]
+	if now == nil {
+		return nil, nil
+	}
 	history, err := view.History(now, w.revisions[now.Namespace], live)
 	if err != nil {
-		return 0, fmt.Errorf("read the revisions of DaemonSet %s/%s: %w", now.Namespace, now.Name, err)
+		return nil, fmt.Errorf("read the revisions of DaemonSet %s: %w", name, err)
 	}
 	before := view.Spec(now, history.Hash)
-	in.Before = &before
-	return len(forecast.Held(in)), nil
+	return &before, nil
+}
+
+// course is how a change goes.
+type course struct {
+	*forecast.Forecast
+	strategy plan.Strategy
+	// waves are those of the policy, if there is one; else noWaves says why there are none.
+	waves   []forecast.Wave
+	noWaves string
+	// released means that the change goes in these waves, and the times of the forecast are theirs.
+	released bool
+}
+
+// courseOf plays the change with pods that take that long to end.
+func courseOf(in forecast.Input, ds *appsv1.DaemonSet, policy *givenPolicy, stop time.Duration) *course {
+	in.Stop = stop
+	c := &course{strategy: in.Set.Strategy}
+	if policy == nil {
+		c.Forecast = forecast.Play(&in)
+		return c
+	}
+	driven := in
+	if in.Assisted {
+		driven.Set.MaxSurge = plan.Amount{}
+	}
+	c.waves, c.noWaves = forecast.Waves(&driven, &policy.policy, string(ds.UID))
+	if !drives(ds, in.Assisted) {
+		c.Forecast = forecast.Play(&in)
+		return c
+	}
+	c.strategy, c.released = plan.RollingUpdate, len(c.waves) > 0 // with OnDelete too: the policy says when pods go
+	c.Forecast = forecast.Whole(&driven, &policy.policy, c.waves)
+	return c
 }
 
 // assumedStart is how long a pod is assumed to take until it is ready if no pod has shown

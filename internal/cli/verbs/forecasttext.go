@@ -12,7 +12,8 @@ import (
 
 // fill takes the results of both simulations. Steps and what is left are those of
 // fast.
-func (s *setForecast) fill(fast, slow *forecast.Forecast) {
+func (s *setForecast) fill(fast, slow *course) {
+	s.inWaves = fast.released
 	s.Nodes = map[forecast.Change]int{}
 	s.MostDown, s.AtLeast, s.AtMost = fast.MostDown, fast.Took.Seconds(), slow.Took.Seconds()
 	s.Steps = make([]forecastStep, 0, len(fast.Steps))
@@ -98,6 +99,9 @@ func (s *setForecast) summary() string {
 	}
 	least, most := roundTime(s.AtLeast), roundTime(s.AtMost)
 	text += "about " + least.String()
+	if s.inWaves {
+		text += " in waves"
+	}
 	if most > least {
 		text += ", up to " + most.String() + " if pods are slow to end"
 	}
