@@ -85,6 +85,9 @@ type Forecast struct {
 	MostDown int
 	// Status is the status at the end, if one play made the forecast.
 	Status plan.Status
+	// Stopped is the wave that the release does not get past while the policy's guard holds pods there; empty: it gets to
+	// its end.
+	Stopped string
 	// Endless means that Play gave up because the changes did not end.
 	Endless bool
 }

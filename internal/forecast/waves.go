@@ -20,8 +20,8 @@ type Wave struct {
 	// AtATime is how many nodes may be without a pod, or have two, at a time. The release stops when StopsAt
 	// nodes have failed.
 	AtATime, StopsAt int
-	// Opens is when the wave begins. Ends is when all is done and has soaked, if nothing fails and people approve
-	// at once. Works is the time in between that is not soak.
+	// Opens is when the wave begins. Ends is when all is done and has soaked, if nothing fails, and people approve, and
+	// allow what the guard holds, at once. Works is the time in between that is not soak.
 	Opens, Ends time.Time
 	Works, Soak time.Duration
 	// Approval means that after this wave a person has to let the next one begin.
@@ -38,7 +38,7 @@ type Wave struct {
 // Waves plays the change wave by wave, under a policy. uid is the DaemonSet's UID, from which the ranks of its
 // nodes follow. If there is nothing to release, why gives the reason.
 func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) {
-	nodes := eligible(in)
+	nodes := in.reachable()
 	switch {
 	case len(in.Pods) == 0:
 		return nil, "the DaemonSet has no pod yet, so there is nothing to lose"
@@ -50,16 +50,19 @@ func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) 
 	layout := rollout.NewLayout(p, uid, nodes)
 	set := in.Set
 	set.Strategy = plan.RollingUpdate // with a policy the engine deletes outdated pods
-	most, surge := set.Budget(len(nodes))
-	bound := max(most, surge)
-	moved := in.moved(p)
+	moved, changed := in.moved(), map[string]bool{}
 	at, done := in.Now, 0
 	for _, s := range layout.Steps {
-		policy := &p.Waves[s.Wave]
+		for _, name := range layout.Order[done:s.Quota] {
+			changed[name] = true
+		}
+		desired := in.desired(func(name string) bool { return changed[name] })
+		most, surge := set.Budget(desired)
+		policy, bound := &p.Waves[s.Wave], max(most, surge)
 		w := Wave{Name: policy.Name, Group: s.Group, Nodes: layout.Order[done:s.Quota], Total: s.Quota, Soak: policy.Soak, Uncovered: s.Uncovered,
 			AtATime: min(bound, s.Quota-done), StopsAt: p.Failure.Allowance(s.Quota, bound) + 1, Approval: policy.Approval}
 		w.moved = slices.DeleteFunc(slices.Clone(w.Nodes), func(name string) bool { return !moved[name] })
-		w.course = Play(in.wave(w.moved, len(nodes)))
+		w.course = Play(in.wave(w.moved, desired))
 		w.Works = w.course.Took
 		w.Opens = opens(p, at)
 		w.Ends = within(p, w.Opens, w.Works).Add(w.Soak)
@@ -69,19 +72,35 @@ func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) 
 	return waves, ""
 }
 
-// eligible returns the nodes that should run a pod after the change.
-func eligible(in *Input) (nodes []rollout.Node) {
+// reachable returns the nodes that should run a pod after the change, and those that should until then: those lose it in
+// their wave.
+func (in *Input) reachable() (nodes []rollout.Node) {
 	for i := range in.Nodes {
-		if n := &in.Nodes[i]; in.Set.Placement.Admits(n).Run {
-			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Down: !n.Ready})
+		n := &in.Nodes[i]
+		if in.Set.Placement.Admits(n).Run || in.Before != nil && in.Before.Placement.Admits(n).Run {
+			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Down: !n.Ready || n.Leaving})
 		}
 	}
 	return nodes
 }
 
-// moved is the set of nodes whose pods wait for a wave: not those that the guard holds; nor those to which another
-// controller gives a pod, or takes it away, as soon as the change is made.
-func (in *Input) moved(p *rollout.Policy) map[string]bool {
+// desired is how many nodes should run a pod while those that are changed have the change, and the others do not.
+func (in *Input) desired(changed func(name string) bool) (nodes int) {
+	for i := range in.Nodes {
+		n, set := &in.Nodes[i], &in.Set
+		if in.Before != nil && !changed(n.Name) {
+			set = in.Before
+		}
+		if set.Placement.Admits(n).Run {
+			nodes++
+		}
+	}
+	return nodes
+}
+
+// moved is the set of nodes whose pods wait for a wave: not those to which another controller gives a pod, or takes it away,
+// as soon as the change is made.
+func (in *Input) moved() map[string]bool {
 	moved, has := map[string]bool{}, map[string]bool{}
 	for i := range in.Pods {
 		has[in.Pods[i].Node] = true
@@ -89,10 +108,6 @@ func (in *Input) moved(p *rollout.Policy) map[string]bool {
 	for i := range in.Nodes {
 		n := &in.Nodes[i]
 		moved[n.Name] = !in.Assisted || has[n.Name] && in.Set.Placement.Admits(n).Run
-	}
-	held, _ := Guarded(in, p)
-	for i := range held {
-		delete(moved, held[i].Node)
 	}
 	return moved
 }

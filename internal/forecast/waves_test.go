@@ -61,6 +61,48 @@ func TestWaves(t *testing.T) {
 			first/ b to 1, 1 at a time, stops at 1, 0s-10m10s works 10s []
 			tenth/  to 1, 0 at a time, stops at 1, 10m10s-20m10s works 0s []
 			all/  to 1, 0 at a time, stops at 1, 20m10s-30m10s works 0s []`},
+		{"nodes that lose their pod, or are new to it, are in waves", func(in *Input, p *rollout.Policy) {
+			before := in.Set
+			before.Hash, before.Placement.Selector = "old", map[string]string{"before": ""}
+			in.Before, in.Set.Placement.Selector = &before, map[string]string{"after": ""}
+			for i := range in.Nodes { // a and b lose it, c and d keep it, e and f are new
+				for label, is := range map[string]bool{"before": i < 4, "after": i > 1} {
+					if is {
+						in.Nodes[i].Labels[label] = ""
+					}
+				}
+			}
+			in.Pods = in.Pods[:4]
+			p.Waves[1].Nodes = percent(50)
+			p.Removals = percent(50)
+		}, `
+			first/ f to 1, 1 at a time, stops at 1, 0s-10m8s works 8s []
+			tenth/ ba to 3, 1 at a time, stops at 1, 10m8s-20m10s works 2s []
+			all/ cde to 6, 1 at a time, stops at 1, 20m10s-30m38s works 28s []`},
+		{"all nodes lose their pod", func(in *Input, p *rollout.Policy) {
+			before := in.Set
+			before.Hash, in.Before = "old", &before
+			in.Set.Placement.Selector = map[string]string{"no": "node"}
+			p.Removals, p.Waves = percent(100), p.Waves[1:]
+		}, `
+			tenth/ f to 1, 1 at a time, stops at 1, 0s-10m2s works 2s []
+			all/ bacde to 6, 1 at a time, stops at 1, 10m2s-20m4s works 2s []`},
+		{"a budget in percent is of those that should have a pod by then", func(in *Input, p *rollout.Policy) {
+			before := in.Set
+			before.Hash, before.Placement.Selector, in.Before = "old", map[string]string{"name": "f"}, &before
+			in.Pods = in.Pods[5:]
+			in.Set.MaxUnavailable = percent(50)
+			p.Failure.Nodes, p.Waves = plan.Amount{Value: 9}, p.Waves[1:]
+			p.Waves[0].Nodes = percent(50)
+		}, `
+			tenth/ fba to 3, 2 at a time, stops at 2, 0s-10m18s works 18s []
+			all/ cde to 6, 3 at a time, stops at 3, 10m18s-20m26s works 8s []`},
+		{"a node that is being emptied comes last", func(in *Input, p *rollout.Policy) {
+			in.Nodes[5].Leaving = true
+			p.Waves = []rollout.Wave{{Name: "five", Nodes: plan.Amount{Value: 5}}, p.Waves[2]}
+		}, `
+			five/ bacde to 5, 1 at a time, stops at 1, 0s-50s works 50s []
+			all/ f to 6, 1 at a time, stops at 1, 50s-10m50s works 0s []`},
 		{"nothing to lose", func(in *Input, p *rollout.Policy) { in.Pods = nil }, "none: the DaemonSet has no pod yet, so there is nothing to lose"},
 		{"no node", func(in *Input, p *rollout.Policy) { in.Set.Placement.Selector = map[string]string{"no": "node"} }, "none: no node would have a pod after this change"},
 		{"the same template", func(in *Input, p *rollout.Policy) { in.Set.Hash = "old" }, "none: every pod already has this template"},

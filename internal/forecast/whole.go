@@ -9,39 +9,73 @@ import (
 	"everynode/internal/rollout"
 )
 
-// Whole returns what happens on all nodes if the change goes in these waves, which are those of Waves. The policy's guard
-// keeps pods where they are: they are in Left. Took is the time until the last wave has ended. Status is not set.
+// Whole returns what happens on all nodes if the change goes in these waves, which are those of Waves. Took is the time
+// until the last wave has ended. If the policy's guard holds pods of a wave, the release stops there, and Left has the nodes
+// that it does not reach. Status is not set.
 func Whole(in *Input, p *rollout.Policy, waves []Wave) *Forecast {
-	held, _ := Guarded(in, p)
-	f := &Forecast{Left: held}
-	elsewhere := map[string]bool{} // nodes that are in a wave or held
-	for i := range held {
-		elsewhere[held[i].Node] = true
+	f := &Forecast{}
+	f.Left, _ = Guarded(in, p)
+	held, elsewhere := map[string]bool{}, map[string]bool{}
+	for i := range f.Left {
+		held[f.Left[i].Node], elsewhere[f.Left[i].Node] = true, true
 	}
 	for i := range waves {
 		w := &waves[i]
 		for _, name := range w.moved {
 			elsewhere[name] = true
 		}
-		f.add(w.course, func(after time.Duration) time.Duration { return within(p, w.Opens, after).Sub(in.Now) })
-		f.Took = w.Ends.Sub(in.Now)
+		f.play(w, held, func(after time.Duration) time.Duration { return within(p, w.Opens, after).Sub(in.Now) })
+		if f.Stopped == "" && slices.ContainsFunc(w.course.Steps, func(s Step) bool { return held[s.Node] }) {
+			f.Stopped = strings.Trim(w.Name+"/"+w.Group, "/")
+		}
+		if f.Stopped == "" {
+			f.Took = w.Ends.Sub(in.Now)
+		}
 	}
-	rest := Play(in.part(func(name string) bool { return !elsewhere[name] }, len(eligible(in))))
-	f.add(rest, func(after time.Duration) time.Duration { return after })
+	all := func(string) bool { return true }
+	rest := Play(in.part(func(name string) bool { return !elsewhere[name] }, in.desired(all)))
+	f.add(rest, held, func(after time.Duration) time.Duration { return after })
 	f.Took = max(f.Took, rest.Took)
 	inOrder(f.Steps)
 	slices.SortFunc(f.Left, func(a, b Left) int { return strings.Compare(a.Node, b.Node) })
 	return f
 }
 
-// add adds what happens on other nodes. at turns its times into those of the whole.
-func (f *Forecast) add(part *Forecast, at func(time.Duration) time.Duration) {
-	for _, s := range part.Steps {
-		s.Begins, s.Ends = at(s.Begins), at(s.Ends)
-		f.Steps = append(f.Steps, s)
+// play adds the wave, if the release reaches it. at turns its times into those of the whole.
+func (f *Forecast) play(w *Wave, held map[string]bool, at func(time.Duration) time.Duration) {
+	if f.Stopped == "" {
+		f.add(w.course, held, at)
+		return
 	}
-	f.Left = append(f.Left, part.Left...)
+	for i := range w.course.Steps {
+		if s := &w.course.Steps[i]; s.Ended {
+			f.leave(Left{Node: s.Node, Reason: plan.AwaitsWave}, held)
+		}
+	}
+	for _, l := range w.course.Left {
+		f.leave(l, held)
+	}
+}
+
+// add adds what happens on other nodes, except those that are held.
+func (f *Forecast) add(part *Forecast, held map[string]bool, at func(time.Duration) time.Duration) {
+	for _, s := range part.Steps {
+		if !held[s.Node] {
+			s.Begins, s.Ends = at(s.Begins), at(s.Ends)
+			f.Steps, f.Took = append(f.Steps, s), max(f.Took, s.Ends)
+		}
+	}
+	for _, l := range part.Left {
+		f.leave(l, held)
+	}
 	f.MostDown, f.Endless = max(f.MostDown, part.MostDown), f.Endless || part.Endless
+}
+
+// leave adds a node that is left. Those that are held are there already.
+func (f *Forecast) leave(l Left, held map[string]bool) {
+	if !held[l.Node] {
+		f.Left = append(f.Left, l)
+	}
 }
 
 // Guarded returns the nodes whose pods the policy's guard holds, sorted by name, and how many pods it lets go within an

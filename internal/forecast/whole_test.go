@@ -43,12 +43,39 @@ func TestWhole(t *testing.T) {
 			c replaced Outdated 25h0m10s-25h0m20s
 			a replaced Outdated 25h0m20s-25h0m30s
 			took 25h0m30s, down 1`},
-		{"pods that the guard holds", func(in *Input, _ *rollout.Policy) { without(in, "a", "b") }, `
+		{"pods that may go", func(in *Input, p *rollout.Policy) {
+			without(in, "b", "d")
+			p.Removals.Value = 50
+		}, `
+			b removed NotSelected 0s-2s
+			c replaced Outdated 1m2s-1m12s
+			d removed NotSelected 1m2s-1m4s
+			a replaced Outdated 1m12s-1m22s
+			took 1m22s, down 1`},
+		{"the guard holds pods of the first wave", func(in *Input, _ *rollout.Policy) { without(in, "b", "d") }, `
+			left a AwaitsWave
+			left b HeldByGuard
+			left c AwaitsWave
+			left d HeldByGuard
+			took 0s, down 0`},
+		{"the guard holds pods of the second wave", func(in *Input, p *rollout.Policy) {
+			without(in, "d", "c")
+			p.Waves[1].Soak = time.Hour
+		}, `
+			b replaced Outdated 0s-10s
+			a replaced Outdated 1m10s-1m20s
+			left c HeldByGuard
+			left d HeldByGuard
+			took 1m20s, down 1`},
+		{"the guard holds the pod of a node that is down, for which no wave waits", func(in *Input, p *rollout.Policy) {
+			without(in, "b")
+			in.Nodes[1].Ready, p.Removals = false, plan.Amount{}
+		}, `
 			d replaced Outdated 0s-10s
 			c replaced Outdated 1m10s-1m20s
-			left a HeldByGuard
+			a replaced Outdated 1m20s-1m30s
 			left b HeldByGuard
-			took 1m20s, down 1`},
+			took 1m30s, down 1`},
 		{"another controller removes and creates pods", func(in *Input, _ *rollout.Policy) {
 			in.Assisted = true
 			without(in, "a", "b")

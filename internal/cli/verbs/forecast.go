@@ -204,13 +204,11 @@ func playWarnings(fast, slow *course) (warnings []forecastWarning) {
 		warnings = append(warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
 	}
 	if n := fast.Count(forecast.Loses); n > 0 {
-		warn(warnRemovesPods, "%s would lose the pod at once: maxUnavailable does not hold that back", console.Counted(n, "node"))
+		warn(warnRemovesPods, "%s would lose the pod%s at once: maxUnavailable does not hold that back", console.Counted(n, "node"), fast.together)
 	}
-	left := 0
-	for _, l := range fast.Left {
-		if l.Reason != plan.HeldByGuard { // another warning says that
-			left++
-		}
+	left := len(fast.Left)
+	if fast.held() { // which is a warning of its own
+		left = 0
 	}
 	switch {
 	case fast.Endless:

@@ -86,6 +86,8 @@ type policyForecast struct {
 	Waves []waveForecast `json:"waves"`
 	// NoWaves is why there are no waves.
 	NoWaves string `json:"noWaves,omitempty"`
+	// held means that the guard holds pods.
+	held bool
 }
 
 // waveForecast is a wave, or one group of it. Times are seconds since the change; Opens and Ends are also given as
@@ -186,7 +188,12 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 		warn(warnNotHeld, "the pods of %s go as soon as the change is applied: the DaemonSet controller of the cluster removes them, and the policy's guard cannot hold them", console.Counted(loses, "node"))
 	}
 	if held, may := forecast.Guarded(in, &g.policy); len(held) > 0 {
-		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it: everynode rollout allow", console.Counted(len(held), "node"), may)
+		so := ""
+		if c.Stopped != "" {
+			so = "; until then, the release does not get past wave " + c.Stopped
+		}
+		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it (everynode rollout allow)%s", console.Counted(len(held), "node"), may, so)
+		s.Policy.held = true
 	}
 	if n := len(waves); n > 0 {
 		for _, text := range shrinking(&g.policy, waves[n-1].Total) {
@@ -253,6 +260,9 @@ func (p *policyForecast) print(out io.Writer, width int) error {
 		last := &p.Waves[n-1]
 		text = fmt.Sprintf("policy %s: done after %s at the earliest (%s)",
 			p.Name, roundTime(last.Ends), last.EndsAt.UTC().Format("Mon 2 Jan 15:04 MST"))
+		if p.held {
+			text += ", if what the guard holds is allowed at once"
+		}
 	}
 	if _, err := fmt.Fprintln(out, strings.Join(console.Wrapped(text, width), "\n")); err != nil || len(p.Waves) == 0 {
 		return err

@@ -286,6 +286,13 @@ type course struct {
 	noWaves string
 	// released means that the change goes in these waves, and the times of the forecast are theirs.
 	released bool
+	// together says which pods are removed together, if not all.
+	together string
+}
+
+// held reports whether the guard of the policy holds pods.
+func (c *course) held() bool {
+	return slices.ContainsFunc(c.Left, func(l forecast.Left) bool { return l.Reason == plan.HeldByGuard })
 }
 
 // courseOf plays the change with pods that take that long to end.
@@ -306,6 +313,9 @@ func courseOf(in forecast.Input, ds *appsv1.DaemonSet, policy *givenPolicy, stop
 		return c
 	}
 	c.strategy, c.released = plan.RollingUpdate, len(c.waves) > 0 // with OnDelete too: the policy says when pods go
+	if c.released && !in.Assisted {
+		c.together = ", all of a wave"
+	}
 	c.Forecast = forecast.Whole(&driven, &policy.policy, c.waves)
 	return c
 }
