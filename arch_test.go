@@ -105,7 +105,7 @@ var importRules = []importRule{
 	{path: "ui", never: []string{"everynode/internal/..."}, reason: "it makes and tries a page, which knows the server by what it sends alone"},
 	{
 		path:   "internal/audit",
-		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/view/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "sigs.k8s.io/json", "sigs.k8s.io/yaml"},
+		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/rollout/...", "everynode/internal/view/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "sigs.k8s.io/json", "sigs.k8s.io/yaml"},
 		never:  []string{"os/...", "net/...", "context", "log/..."},
 		reason: "what is wrong is a function of what was read, so that files are judged like clusters; cli reads",
 	},

@@ -3,6 +3,7 @@ package audit
 import (
 	"strings"
 
+	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
 
@@ -35,6 +36,8 @@ type guard struct {
 	unclear  bool     // several policies, or one that is missing or invalid: then the engine lets nothing go
 	removals func(running int) int
 	text     string
+	// policy is the one that updates follow; nil if there is none, or it is unclear which.
+	policy *rollout.Policy
 }
 
 func (in *Input) guardOf(s *subject) (g guard) {
@@ -48,10 +51,13 @@ func (in *Input) guardOf(s *subject) (g guard) {
 		p, wrong := view.Policy(o)
 		g.policies = append(g.policies, o.Name)
 		g.unclear = g.unclear || wrong != nil || len(g.policies) > 1
-		g.removals, g.text = p.MayRemove, words(p.Removals)
+		g.removals, g.text, g.policy = p.MayRemove, words(p.Removals), &p
 	}
 	if _, named := ds.Annotations[view.PolicyAnnotation]; named && len(g.policies) == 0 {
 		g.unclear = true // the policy that it names does not exist: the engine lets nothing go
+	}
+	if g.unclear {
+		g.policy = nil
 	}
 	return g
 }

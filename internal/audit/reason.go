@@ -58,7 +58,7 @@ var reasonText = [...]struct{ name, sentence, remedy string }{
 	InvalidSpec: {"InvalidSpec", "No controller can act on the DaemonSet's specification: no pod is created, replaced or deleted.", "Correct the specification."},
 
 	UpdateAllAtOnce:    {"UpdateAllAtOnce", "A release reaches every node within seconds: a bad one is everywhere before anybody notices.", "Set spec.updateStrategy.rollingUpdate.maxUnavailable to a small share, such as 10%, or 1."},
-	UpdateManyAtOnce:   {"UpdateManyAtOnce", "A bad release takes away at least half of the pods in its first step.", "Set spec.updateStrategy.rollingUpdate.maxUnavailable to a small share, such as 10%, or 1."},
+	UpdateManyAtOnce:   {"UpdateManyAtOnce", "A bad release takes away at least half of the pods in one step.", "Set spec.updateStrategy.rollingUpdate.maxUnavailable to a small share, such as 10%, or 1."},
 	UpdateTakesHours:   {"UpdateTakesHours", "For hours nodes run two releases, and a fix, or the way back, takes as long again.", "Set maxUnavailable or maxSurge to a small share of the nodes, such as 5%. everynode plan says how long an update takes by what these pods took so far."},
 	NoReadinessProbe:   {"NoReadinessProbe", "A pod whose containers run counts as available, so an update goes from node to node even if the release does not work.", "Give a container a readinessProbe that fails while the agent does not do its work, and set minReadySeconds."},
 	NoMinReadySeconds:  {"NoMinReadySeconds", "A pod counts as available the moment it is ready, so an update goes on before a crash in the first minute shows.", "Set spec.minReadySeconds to the time that a bad release takes to show, such as 30 to 60."},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
@@ -87,7 +88,8 @@ func (j *judgement) judgeDown(older int) {
 			down++
 		}
 	}
-	if !j.rolls() || j.spec.Surges() || down < budget || down == j.desired {
+	onDelete := j.ds.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType // Kubernetes' controller updates none
+	if onDelete || j.spec.Surges() || down < budget || down == j.desired {
 		return
 	}
 	severity := Low

@@ -62,7 +62,9 @@ func newSubject(ds *appsv1.DaemonSet, in *Input, nodes []node, pods []*Pod) *sub
 	default:
 		s.known = false
 	}
-	s.guard = in.guardOf(s)
+	if s.guard = in.guardOf(s); s.guard.policy != nil {
+		s.spec.Strategy = plan.RollingUpdate // the policy says when pods of OnDelete go
+	}
 	return s
 }
 

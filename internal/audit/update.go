@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"everynode/internal/plan"
+	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
 
@@ -24,7 +25,9 @@ func (j *judgement) judgeUpdate() {
 	}
 }
 
-// judgeBudget is about how many nodes an update takes down at once: too many, or so few that it takes hours.
+// judgeBudget is about how many nodes an update takes down at once: too many, or so few that it takes hours. With a policy
+// it goes by the policy's largest step, although only everynode's engine follows policies, and Audit does not see which
+// controller there is.
 func (j *judgement) judgeBudget() {
 	field, amount := "maxUnavailable", j.spec.MaxUnavailable
 	if j.spec.Surges() {
@@ -33,17 +36,71 @@ func (j *judgement) judgeBudget() {
 	if amount == (plan.Amount{}) {
 		amount.Value = 1 // a file may leave it out
 	}
-	many := amount.Of(j.desired)
-	half := !j.known && amount.Percent && amount.Value >= 50 || j.known && j.desired >= fewNodes && 2*many >= j.desired
+	what, reach := "an update", largest{nodes: j.desired, share: 100}
+	if p := j.guard.policy; p != nil {
+		reach = j.largestStep(p)
+		what = fmt.Sprintf("wave %s of RolloutPolicy %s", reach.wave, p.Name)
+	}
+	share, many := min(amount.Value, reach.share), min(amount.Of(j.desired), reach.nodes)
+	half := !j.known && amount.Percent && share >= 50 || j.known && j.desired >= fewNodes && 2*many >= j.desired
 	switch {
-	case amount.Percent && amount.Value >= 100, j.known && j.desired > 1 && many >= j.desired:
-		j.find(UpdateAllAtOnce, High, j.everywhere(), "%s is %s: an update takes every node at once", field, words(amount))
+	case amount.Percent && share >= 100, j.known && j.desired > 1 && many >= j.desired:
+		j.find(UpdateAllAtOnce, High, j.everywhere(), "%s is %s: %s takes every node at once", field, words(amount), what)
 	case half && !j.spec.Surges(): // with a surge the working pods stay until others work
-		j.find(UpdateManyAtOnce, Medium, j.on(many), "%s is %s: an update takes at least half of the nodes at once", field, words(amount))
+		j.find(UpdateManyAtOnce, Medium, j.on(many), "%s is %s: %s takes at least half of the nodes at once", field, words(amount), what)
 	case j.known && j.updateTakes(many) >= longUpdate:
 		j.find(UpdateTakesHours, Low, j.everywhere(), "%s is %s: an update takes about %.0f hours if a pod is ready after %ds (minReadySeconds is %d)",
 			field, words(amount), float64(j.updateTakes(many))/3600, startSeconds, j.ds.Spec.MinReadySeconds)
 	}
+}
+
+// largest is the most nodes that an update reaches in one step, and their share of all nodes in percent. wave is the name
+// of the step.
+type largest struct {
+	wave         string
+	nodes, share int
+}
+
+// largestStep returns the largest step of a policy.
+func (s *subject) largestStep(p *rollout.Policy) (l largest) {
+	steps, of := s.stepsOf(p)
+	done := 0
+	for _, step := range steps {
+		if n := step.Quota - done; n > l.nodes {
+			l = largest{p.Waves[step.Wave].Name, n, 100 * n / of}
+		}
+		done = step.Quota
+	}
+	return l
+}
+
+// stepsOf returns the steps of a policy, and on how many nodes: those that there are, or a hundred if that is not known.
+func (s *subject) stepsOf(p *rollout.Policy) (steps []rollout.Step, of int) {
+	if len(s.runs) > 0 {
+		nodes := make([]rollout.Node, len(s.runs))
+		for i, n := range s.runs {
+			nodes[i] = rollout.Node{Name: n.Name, Labels: n.Labels, Down: n.down}
+		}
+		return rollout.NewLayout(p, string(s.ds.UID), nodes).Steps, len(nodes)
+	}
+	if of = s.desired; of == 0 {
+		of = 100
+	}
+	done := 0
+	for i := range p.Waves {
+		w := &p.Waves[i]
+		quota := min(max(w.Nodes.Of(of), 1), of)
+		if s.desired == 0 && !w.Nodes.Percent {
+			quota = 1 // of an unknown number of nodes
+		}
+		quota = max(quota, done)
+		// How many nodes each value of a label has is not known either: such a wave does not count.
+		for n := done + 1; w.OneAtATime != "" && n < quota; n++ {
+			steps = append(steps, rollout.Step{Wave: i, Quota: n})
+		}
+		steps, done = append(steps, rollout.Step{Wave: i, Quota: quota}), quota
+	}
+	return steps, of
 }
 
 const (

@@ -250,9 +250,7 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	in.Assisted = w.assisted
 	fast, slow := courseOf(in, ds, policy, f.stop), courseOf(in, ds, policy, most)
 	s.fill(fast, slow)
-	judged := w.reader.in
-	judged.DaemonSets = []appsv1.DaemonSet{*ds}
-	s.Warnings = slices.Concat(s.Warnings, playWarnings(fast, slow), auditWarnings(audit.Audit(&judged)))
+	s.Warnings = slices.Concat(s.Warnings, playWarnings(fast, slow), auditWarnings(audit.Audit(w.judged(ds, policy))))
 	if policy != nil {
 		s.follow(policy, ds, &in, fast)
 		if now := w.live[name]; now != nil && !w.assisted && len(s.Policy.Waves) > 0 {
@@ -260,6 +258,18 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 		}
 	}
 	return s, nil
+}
+
+// judged returns what `audit` judges: the DaemonSet as it will be, with the policy that its update goes by, if there is one.
+func (w *forecastWorld) judged(given *appsv1.DaemonSet, policy *givenPolicy) *audit.Input {
+	in, ds := w.reader.in, given.DeepCopy()
+	in.Policies = nil
+	if policy != nil && drives(ds, w.assisted) {
+		in.Policies = []view.RolloutPolicy{policy.object}
+		metav1.SetMetaDataAnnotation(&ds.ObjectMeta, view.PolicyAnnotation, policy.object.Name) // --policy need not choose it
+	}
+	in.DaemonSets = []appsv1.DaemonSet{*ds}
+	return &in
 }
 
 // before returns what the DaemonSet asks for until the change; nil if it does not exist yet. live has the hashes of its
