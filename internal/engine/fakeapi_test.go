@@ -54,6 +54,8 @@ type fakeAPI struct {
 	// and lose the answer (lost). It is called without mu, one request at a time.
 	hook   sync.Mutex
 	before func(r request) (err error, lost bool)
+	// served is called when a request has taken effect, before it is answered; nil: never.
+	served func(r request)
 	// slow returns how long a request takes before it is served; set by slowDown.
 	slow func(r request) time.Duration
 	// after is called with each pod that was stored, with mu held.
@@ -150,6 +152,9 @@ func (f *fakeAPI) answer(req *http.Request) (*http.Response, error) {
 		return respondError(err)
 	}
 	obj, err := f.serve(r)
+	if f.served != nil {
+		f.served(r)
+	}
 	if lost {
 		return nil, io.ErrUnexpectedEOF
 	}

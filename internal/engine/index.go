@@ -37,6 +37,8 @@ type index struct {
 	owned     map[string]*owned               // by DaemonSet UID
 	orphans   map[string]map[string]*podEntry // namespace, pod UID
 	revisions map[string]map[string]*revisionEntry
+	// revisionsGone is the version up to which it is known which revisions are gone.
+	revisionsGone uint64
 
 	revisionEpoch uint64 // counts the changes of revisions
 	looseEpoch    uint64 // the last of one that no known DaemonSet has

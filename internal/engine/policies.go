@@ -61,6 +61,8 @@ type releases struct {
 	// newestPolicy and newestRollout are the newest versions of their kinds that were seen, including deleted
 	// objects.
 	newestPolicy, newestRollout uint64
+	// rolloutsGone is the version up to which it is known which DaemonSetRollouts are gone.
+	rolloutsGone uint64
 	// nodes counts the changes of nodes.
 	nodes uint64
 }
@@ -296,9 +298,14 @@ func rolloutKey(e *rolloutEntry) types.NamespacedName {
 	return types.NamespacedName{Namespace: e.object.Namespace, Name: e.object.Name}
 }
 
+// upsertRollout takes an object from the watch or from an answer. The answer to a write may come after the watch has
+// shown that the object is gone: then it stays gone.
 func (ix *index) upsertRollout(e *rolloutEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	if ix.releases.rollouts[rolloutKey(e)] == nil && e.version <= ix.releases.rolloutsGone {
+		return
+	}
 	ix.releases.newestRollout = max(ix.releases.newestRollout, e.version)
 	ix.putRollout(e, 0)
 }
@@ -316,6 +323,7 @@ func (ix *index) removeRollout(e *rolloutEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	ix.releases.newestRollout = max(ix.releases.newestRollout, e.version)
+	ix.releases.rolloutsGone = max(ix.releases.rolloutsGone, e.version)
 	key := rolloutKey(e)
 	if old := ix.releases.rollouts[key]; old != nil && old.object.UID == e.object.UID {
 		delete(ix.releases.rollouts, key)
@@ -344,6 +352,7 @@ func (ix *index) learnRollouts(items []*rolloutEntry, version uint64) bool {
 
 func (ix *index) setRollouts(items []*rolloutEntry, version uint64) {
 	ix.releases.kinds.listed(view.RolloutResource)
+	ix.releases.rolloutsGone = max(ix.releases.rolloutsGone, version)
 	listed := map[types.NamespacedName]bool{}
 	for _, e := range items {
 		listed[rolloutKey(e)] = true

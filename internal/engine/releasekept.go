@@ -44,7 +44,7 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 			}
 		}
 		c.read, c.kept, c.unsure, c.own = true, c.state.Stable != "", false, entry
-	} else if entry == nil && c.entry != nil {
+	} else if entry == nil && (c.entry != nil || c.own != nil) {
 		c.lost = c.state.Phase != rollout.Idle
 		c.state, c.kept, c.own = rollout.State{Release: c.state.Release}, false, nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -50,6 +51,62 @@ func TestReleaseGoesOnAfterALostAnswer(t *testing.T) {
 		c.run(5 * time.Minute)
 		c.covered(5, "agent:2")
 	})
+}
+
+// The state is deleted, and the watch shows that before the answer to the write comes, twice: at rest, when it is saved again, and
+// when a release begins, which is held, as always (R12).
+func TestStateThatIsGoneBeforeTheAnswer(t *testing.T) {
+	released(t, 20, "{}", "", func(c *cluster) {
+		var left atomic.Int32
+		c.served = func(r request) {
+			if r.verb == "update" && r.resource == view.RolloutResource && left.Add(-1) >= 0 {
+				c.delete(view.RolloutResource, "default/agent", "")
+				<-time.After(5 * time.Second)
+			}
+		}
+		left.Store(1)
+		c.delete(view.RolloutResource, "default/agent", "")
+		c.run(time.Minute)
+		c.wantRelease("at rest", "Idle   0", map[string]int{"agent:1": 20})
+		left.Store(1)
+		c.editSet(image("agent:2"))
+		c.run(time.Hour)
+		c.wantRelease("after that", "Held StableUnknown  0", map[string]int{"agent:1": 20})
+	})
+}
+
+// What the watch has shown to be gone stays gone, whatever the answer to an earlier write says.
+func TestGoneStaysGone(t *testing.T) {
+	ix := newIndex()
+	keeper := func(version uint64) *rolloutEntry {
+		return &rolloutEntry{&view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: "uid"}}, version}
+	}
+	revision := func(version uint64) *revisionEntry {
+		return &revisionEntry{Revision: &view.Revision{Object: &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: "uid"}}}, version: version, owner: "set"}
+	}
+	for what, of := range map[string]struct {
+		upsert, remove func(version uint64)
+		replace        func(version uint64) // by an empty list
+		there          func() bool
+	}{
+		"DaemonSetRollout": {func(v uint64) { ix.upsertRollout(keeper(v)) }, func(v uint64) { ix.removeRollout(keeper(v)) }, func(v uint64) { ix.replaceRollouts(nil, v) },
+			func() bool { return len(ix.releases.rollouts) == 1 }},
+		"ControllerRevision": {func(v uint64) { ix.upsertRevision(revision(v)) }, func(v uint64) { ix.removeRevision(revision(v)) }, func(v uint64) { ix.replaceRevisions(nil, v) },
+			func() bool { return len(ix.revisions) == 1 }},
+	} {
+		of.upsert(1)
+		of.remove(3)
+		if of.upsert(2); of.there() {
+			t.Errorf("%s: an answer has brought it back", what)
+		}
+		if of.upsert(4); !of.there() {
+			t.Errorf("%s: it was created again, and is not known", what)
+		}
+		of.replace(6)
+		if of.upsert(5); of.there() {
+			t.Errorf("%s: an answer has brought back what a list does not have", what)
+		}
+	}
 }
 
 // Once a state can be kept again, a release continues without any other event.

@@ -36,10 +36,14 @@ func compactRevision(obj any) (*revisionEntry, error) {
 	return e, nil
 }
 
-// upsertRevision takes a watched revision, or one that a write returned.
+// upsertRevision takes a watched revision, or one that a write returned. Such an answer may come after the watch has
+// shown that the revision is gone: then it stays gone.
 func (ix *index) upsertRevision(e *revisionEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	if ix.revisions[e.Object.Namespace][e.Object.Name] == nil && e.version <= ix.revisionsGone {
+		return
+	}
 	ix.putRevision(e, 0)
 }
 
@@ -48,7 +52,6 @@ func (ix *index) upsertRevision(e *revisionEntry) {
 // A new revision with an owner wakes no DaemonSet: this engine has made it, or somebody else has. It is
 // handled when the DaemonSet is next worked on, as Kubernetes' controller does. Beside another controller, a
 // release may be waiting for it, and it may arrive later than everything else that shows the change.
-// shows the change.
 func (ix *index) putRevision(e *revisionEntry, list uint64) {
 	in := ix.revisions[e.Object.Namespace]
 	old := in[e.Object.Name]
@@ -80,6 +83,7 @@ func (ix *index) putRevision(e *revisionEntry, list uint64) {
 func (ix *index) removeRevision(e *revisionEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.revisionsGone = max(ix.revisionsGone, e.version)
 	if old := ix.revisions[e.Object.Namespace][e.Object.Name]; old != nil && old.Object.UID == e.Object.UID {
 		ix.dropRevision(old)
 	}
@@ -99,6 +103,7 @@ func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
 	type id struct{ namespace, name string }
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.revisionsGone = max(ix.revisionsGone, version)
 	listed := make(map[id]bool, len(items))
 	for _, e := range items {
 		listed[id{e.Object.Namespace, e.Object.Name}] = true

@@ -480,8 +480,10 @@ func (ix *index) putPolicy(p *policy) {
 	ix.c.touch()
 }
 
-// dropKeeper forgets an object that is known to be gone since that version.
+// dropKeeper forgets an object that is known to be gone since that version. It stays gone if the answer to an earlier write comes
+// later.
 func dropKeeper(ix *index, version uint64) {
+	ix.keeperGone = version
 	if ix.keeper != nil && ix.keeper.version <= version {
 		ix.keeper = nil
 		ix.c.touch()
@@ -489,7 +491,7 @@ func dropKeeper(ix *index, version uint64) {
 }
 
 func (ix *index) putKeeper(o *keeper) {
-	if o != nil && (ix.keeper == nil || o.version > ix.keeper.version) {
+	if o != nil && (ix.keeper == nil && o.version > ix.keeperGone || ix.keeper != nil && o.version > ix.keeper.version) {
 		ix.keeper = o
 		ix.c.touch()
 	}

@@ -10,22 +10,24 @@ import (
 
 // index is what a controller knows: what its watches have shown, overlaid with what the API has acknowledged.
 type index struct {
-	c        *controller
-	order    order
-	left     map[string]plan.Moment // see leave
-	synced   [resources]bool
-	set      *daemonSet
-	policy   *policy
-	keeper   *keeper
-	changes  uint64 // counts changes of nodes
-	nodes    []*node
-	pods     []*pod
-	first    uint64                     // the version of the first list of pods
-	reachedV uint64                     // the pod watch has delivered everything up to here
-	ahead    map[string]time.Duration   // since when a pod is known in a newer version than the watch's
-	buried   map[string]uint64          // pods known to be gone before the watch shows it: the last known version of each
-	departed map[string]map[string]bool // nodes that are gone: the pods left on them
-	unfit    map[string]bool            // pods that a read has shown not to be changeable in place
+	c      *controller
+	order  order
+	left   map[string]plan.Moment // see leave
+	synced [resources]bool
+	set    *daemonSet
+	policy *policy
+	keeper *keeper
+	// keeperGone is the version at which the keeper was last known to be gone.
+	keeperGone uint64
+	changes    uint64 // counts changes of nodes
+	nodes      []*node
+	pods       []*pod
+	first      uint64                     // the version of the first list of pods
+	reachedV   uint64                     // the pod watch has delivered everything up to here
+	ahead      map[string]time.Duration   // since when a pod is known in a newer version than the watch's
+	buried     map[string]uint64          // pods known to be gone before the watch shows it: the last known version of each
+	departed   map[string]map[string]bool // nodes that are gone: the pods left on them
+	unfit      map[string]bool            // pods that a read has shown not to be changeable in place
 }
 
 func newIndex(c *controller) *index {
