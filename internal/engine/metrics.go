@@ -192,7 +192,7 @@ func (m *Monitor) collectSets(e *engine, gauge gauges) {
 
 // listed sorts DaemonSets so that those whose metrics matter most come first: those of the
 // cluster itself, then one of each namespace in turn, so that no namespace can crowd out the
-// others. In each turn, those that people may have to be told of come first.
+// others. In each turn, those whose release people may have to be told of come first.
 func listed(keys []types.NamespacedName, tells func(types.NamespacedName) bool) []types.NamespacedName {
 	rank := make(map[types.NamespacedName]int, len(keys))
 	for _, key := range keys {

@@ -130,14 +130,18 @@ func learn[T any](ctx context.Context, from api, resource string, compact func(a
 	return fmt.Errorf("listing %s: every list was older than what the watch has shown", resource)
 }
 
+// listObjects reads a list. version is that of its first page: later pages may be newer, and what was created meanwhile may be
+// missing.
 func listObjects[T any](ctx context.Context, from api, resource string, compact func(any) (T, error)) (all []T, version uint64, err error) {
 	err = from.pages(ctx, resource, func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
 		page, err := from.objects.Resource(view.ReleaseResource(resource)).List(ctx, opts)
 		if err != nil {
 			return nil, err
 		}
-		if version, err = parseVersion(page.GetResourceVersion()); err != nil {
-			return nil, err
+		if version == 0 {
+			if version, err = parseVersion(page.GetResourceVersion()); err != nil {
+				return nil, err
+			}
 		}
 		for i := range page.Items {
 			entry, err := compact(&page.Items[i])
@@ -298,8 +302,8 @@ func rolloutKey(e *rolloutEntry) types.NamespacedName {
 	return types.NamespacedName{Namespace: e.object.Namespace, Name: e.object.Name}
 }
 
-// upsertRollout takes an object from the watch or from an answer. The answer to a write may come after the watch has
-// shown that the object is gone: then it stays gone.
+// upsertRollout takes an object from the watch or from an answer. An answer may come after the watch has shown that the
+// object is gone: then it stays gone. An object that is there is known by the time when rolloutsGone passes its version.
 func (ix *index) upsertRollout(e *rolloutEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -352,7 +356,7 @@ func (ix *index) learnRollouts(items []*rolloutEntry, version uint64) bool {
 
 func (ix *index) setRollouts(items []*rolloutEntry, version uint64) {
 	ix.releases.kinds.listed(view.RolloutResource)
-	ix.releases.rolloutsGone = max(ix.releases.rolloutsGone, version)
+	ix.releases.rolloutsGone = version
 	listed := map[types.NamespacedName]bool{}
 	for _, e := range items {
 		listed[rolloutKey(e)] = true
@@ -366,11 +370,14 @@ func (ix *index) setRollouts(items []*rolloutEntry, version uint64) {
 	}
 }
 
-// forgetRollout drops an object that a live request has shown to be gone.
-func (ix *index) forgetRollout(key types.NamespacedName) {
+// forgetRollout drops an object that a live request has shown to be gone. By now there may be another one of its name.
+func (ix *index) forgetRollout(gone *rolloutEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	delete(ix.releases.rollouts, key)
+	key := rolloutKey(gone)
+	if e := ix.releases.rollouts[key]; e != nil && e.object.UID == gone.object.UID {
+		delete(ix.releases.rollouts, key)
+	}
 }
 
 // rolloutOf returns the object that holds the state of exactly this DaemonSet's releases; nil if there is none.

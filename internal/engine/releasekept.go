@@ -176,7 +176,7 @@ func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, stat
 	if c.entry == nil {
 		made, err := e.api.createRollout(ctx, view.NewRollout(set.ds))
 		if apierrors.IsAlreadyExists(err) {
-			return e.readRollout(ctx, set, err)
+			return e.readRollout(ctx, set, nil, err)
 		}
 		if err != nil {
 			return fmt.Errorf("creating the object that keeps the state of the release: %w", err)
@@ -192,7 +192,7 @@ func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, stat
 	}
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
-		return e.readRollout(ctx, set, err)
+		return e.readRollout(ctx, set, c.entry, err)
 	case err != nil:
 		return fmt.Errorf("saving the state of the release: %w", err)
 	}
@@ -201,15 +201,16 @@ func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, stat
 	return nil
 }
 
-// readRollout reads the object after a write has shown that our version is outdated. A new decision on the
-// DaemonSet follows.
-func (e *engine) readRollout(ctx context.Context, set *setEntry, why error) error {
+// readRollout reads the object after a write has shown that our version, known, is outdated; nil: we knew of none. A new
+// decision on the DaemonSet follows.
+func (e *engine) readRollout(ctx context.Context, set *setEntry, known *rolloutEntry, why error) error {
 	live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading the state of the release: %w", err)
+	case live == nil && known != nil:
+		e.index.forgetRollout(known)
 	case live == nil:
-		e.index.forgetRollout(keyOf(set.ds))
 	case !live.object.IsOf(set.ds.UID):
 		return fmt.Errorf("the DaemonSetRollout of this name belongs to another DaemonSet, and the garbage collector will delete it: %w", why)
 	default:

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/internal/view"
@@ -106,6 +107,21 @@ func TestGoneStaysGone(t *testing.T) {
 		if of.upsert(5); of.there() {
 			t.Errorf("%s: an answer has brought back what a list does not have", what)
 		}
+	}
+}
+
+// That an object is gone says nothing about the next one of its name.
+func TestForgettingSparesTheNext(t *testing.T) {
+	ix := newIndex()
+	of := func(uid types.UID, version uint64) *rolloutEntry {
+		return &rolloutEntry{&view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: uid}}, version}
+	}
+	ix.upsertRollout(of("second", 2))
+	if ix.forgetRollout(of("first", 1)); len(ix.releases.rollouts) != 1 {
+		t.Error("the next object is forgotten, too")
+	}
+	if ix.forgetRollout(of("second", 2)); len(ix.releases.rollouts) != 0 {
+		t.Error("it is not forgotten")
 	}
 }
 

@@ -36,8 +36,8 @@ func compactRevision(obj any) (*revisionEntry, error) {
 	return e, nil
 }
 
-// upsertRevision takes a watched revision, or one that a write returned. Such an answer may come after the watch has
-// shown that the revision is gone: then it stays gone.
+// upsertRevision takes a watched revision, or one from an answer. An answer may come after the watch has shown that the
+// revision is gone: then it stays gone.
 func (ix *index) upsertRevision(e *revisionEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -103,7 +103,7 @@ func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
 	type id struct{ namespace, name string }
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	ix.revisionsGone = max(ix.revisionsGone, version)
+	ix.revisionsGone = version
 	listed := make(map[id]bool, len(items))
 	for _, e := range items {
 		listed[id{e.Object.Namespace, e.Object.Name}] = true

@@ -160,7 +160,7 @@ func (w *world) request(what string, args ...string) {
 const (
 	approveEvery = time.Minute
 	approvals    = 100
-	impatient    = 20
+	impatient    = 20 // approvals: by then a release that can go on by itself is through
 )
 
 // approve does what a person does when everything is repaired: it restores the policy, and lets the release

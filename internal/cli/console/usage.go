@@ -13,9 +13,8 @@ import (
 // wrongCallCode is the annotation of a command whose wrong calls have an exit code of their own.
 const wrongCallCode = "everynode exit code of a wrong call"
 
-// WrongCall makes wrong calls of the command end with the code: ExitUsage already says something else about
-// what the command is asked.
-func WrongCall(c *cobra.Command, code int) {
+// ExitOnWrongCall makes wrong calls of the command end with the code: for this command ExitUsage means something else.
+func ExitOnWrongCall(c *cobra.Command, code int) {
 	if c.Annotations == nil {
 		c.Annotations = map[string]string{}
 	}

@@ -207,8 +207,8 @@ func playWarnings(fast, slow *course) (warnings []forecastWarning) {
 		warn(warnRemovesPods, "%s would lose the pod%s at once: maxUnavailable does not hold that back", console.Counted(n, "node"), fast.together)
 	}
 	left := len(fast.Left)
-	if fast.held() { // which is a warning of its own
-		left = 0
+	if fast.held() { // which is a warning of its own, also of the nodes that wait for it
+		left = len(slices.DeleteFunc(slices.Clone(fast.Left), func(l forecast.Left) bool { return l.Reason == plan.HeldByGuard || l.Reason == plan.AwaitsWave }))
 	}
 	switch {
 	case fast.Endless:
@@ -221,7 +221,7 @@ func playWarnings(fast, slow *course) (warnings []forecastWarning) {
 	if slices.ContainsFunc(fast.Steps, func(s forecast.Step) bool { return s.Reason == plan.OutdatedInPlace }) {
 		warn(warnNotAsked, "pods are changed where they run only if the API server would let in a new one as it is, which is not asked here: else they are deleted")
 	}
-	if slow.Took > helmTimeout {
+	if slow.Took > helmTimeout && !fast.held() {
 		warn(warnHelmTimeout, "`helm upgrade --wait` gives up after %s: give it --timeout %s", helmTimeout, (slow.Took + helmTimeout).Round(time.Minute))
 	}
 	return warnings

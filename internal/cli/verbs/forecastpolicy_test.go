@@ -262,6 +262,38 @@ func TestForecastOfWhatIsStillNeeded(t *testing.T) {
 	}
 }
 
+// Beside another controller the template alone decides which nodes have a pod: those that lose it are in no wave. The engine that
+// creates the pods itself takes them away in waves.
+func TestForecastOfNodesThatLoseTheirPod(t *testing.T) {
+	g, err := policyOf(t, policyHead+"spec: {}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for assisted, want := range map[bool]int{true: 2, false: 3} {
+		now := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: "uid"}}
+		now.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "agent"}}
+		now.Spec.Template.Labels = now.Spec.Selector.MatchLabels
+		now.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
+		next := now.DeepCopy()
+		next.Spec.Template.Spec.NodeSelector = map[string]string{"pool": "a"}
+		w := &forecastWorld{now: time.Now(), reader: &auditReader{}, live: map[string]*appsv1.DaemonSet{"default/agent": now}, pods: map[string][]corev1.Pod{}, assisted: assisted}
+		for name, pool := range map[string]string{"n1": "a", "n2": "a", "n3": "b"} {
+			w.nodes = append(w.nodes, plan.Node{Name: name, UID: name, Ready: true, Labels: map[string]string{"pool": pool}})
+			p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name), Labels: map[string]string{"app": "agent", appsv1.ControllerRevisionHashLabelKey: "old"},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(now, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))}}}
+			p.Spec.NodeName, p.Status.Phase = name, corev1.PodRunning
+			w.pods["default/agent"] = append(w.pods["default/agent"], p)
+		}
+		s, err := w.forecast(next, &forecastFlags{}, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Policy.Waves[len(s.Policy.Waves)-1].Total; got != want {
+			t.Errorf("beside another controller %v: %d nodes in the waves, want %d", assisted, got, want)
+		}
+	}
+}
+
 // A wave that is smaller than an earlier one on the nodes that there are is a warning.
 func TestWavesThatAddNothing(t *testing.T) {
 	g, err := policyOf(t, policyHead+`spec: {waves: [{name: some, nodes: 5}, {name: tenth, nodes: 10%}, {name: all, nodes: 100%}]}`)

@@ -272,13 +272,14 @@ func (w *forecastWorld) judged(given *appsv1.DaemonSet, policy *givenPolicy) *au
 	return &in
 }
 
-// before returns what the DaemonSet asks for until the change; nil if it does not exist yet. live has the hashes of its
-// pods.
+// before returns what the DaemonSet asks for until the change; nil if it does not exist yet. During a release that is the
+// stable revision. live has the hashes of its pods.
 func (w *forecastWorld) before(name string, live map[string]bool) (*plan.Spec, error) {
 	now := w.live[name]
 	if now == nil {
 		return nil, nil
 	}
+	now = w.stable(now)
 	history, err := view.History(now, w.revisions[now.Namespace], live)
 	if err != nil {
 		return nil, fmt.Errorf("read the revisions of DaemonSet %s: %w", name, err)
@@ -315,7 +316,7 @@ func courseOf(in forecast.Input, ds *appsv1.DaemonSet, policy *givenPolicy, stop
 	}
 	driven := in
 	if in.Assisted {
-		driven.Set.MaxSurge = plan.Amount{}
+		driven.Set.MaxSurge, driven.Before = plan.Amount{}, nil // the template alone decides which nodes have a pod
 	}
 	c.waves, c.noWaves = forecast.Waves(&driven, &policy.policy, string(ds.UID))
 	if !drives(ds, in.Assisted) {

@@ -90,7 +90,7 @@ also because the call is wrong.`,
 		},
 	}
 	console.OutputFlag(c, &f.output, "wide")
-	console.WrongCall(c, exitRolloutUnknown)
+	console.ExitOnWrongCall(c, exitRolloutUnknown)
 	return c
 }
 

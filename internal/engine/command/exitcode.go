@@ -20,8 +20,8 @@ func WrongCall(_ *cobra.Command, err error) error {
 	return wrongCall{err}
 }
 
-// ExitCode returns the exit code of a program that ends with err: 2 for a wrong call, so that it cannot be taken for what
-// a command has found out.
+// ExitCode returns the exit code of a program that ends with err: 2 for what WrongCall has made, so that it cannot be taken
+// for what a command has found out.
 func ExitCode(err error) int {
 	switch wrong := (wrongCall{}); {
 	case err == nil:

@@ -206,7 +206,7 @@ func printHandovers(out io.Writer, all []why.Handover, output string) error {
 		fmt.Fprintln(out, "No pod would move: no release is under way, and the guard holds nothing.")
 	}
 	for i := range all {
-		if h := &all[i]; h.Because != "" {
+		if h := &all[i]; h.Because != "" && h.Moves() {
 			fmt.Fprintf(out, "%s/%s: %s.\n", h.Namespace, h.Name, h.Because)
 		}
 	}
