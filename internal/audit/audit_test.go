@@ -27,12 +27,15 @@ func TestStories(t *testing.T) {
 	if err != nil || len(files) < 10 {
 		t.Fatalf("found %d stories, want at least 10 (%v)", len(files), err)
 	}
-	told := map[Reason]bool{}
+	told, ran := map[Reason]bool{}, 0
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { runStory(t, file, told) })
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			ran++
+			runStory(t, file, told)
+		})
 	}
 	for _, r := range Reasons() {
-		if !told[r] {
+		if !told[r] && ran == len(files) { // not if only some were asked for
 			t.Errorf("no story finds %s", r)
 		}
 	}
