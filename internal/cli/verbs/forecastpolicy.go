@@ -76,7 +76,7 @@ func (w *forecastWorld) followed(ds *appsv1.DaemonSet, s *setForecast) *givenPol
 	default:
 		return nil
 	}
-	s.Warnings = append(s.Warnings, forecastWarning{warnUpdateHeld, why + ". No node would get an update"})
+	s.Warnings = append(s.Warnings, forecastWarning{warnUpdateHeld, why + ". No node would get an update until that is repaired; what follows is an update without a policy"})
 	return nil
 }
 
