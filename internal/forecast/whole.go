@@ -71,7 +71,7 @@ func (f *Forecast) add(part *Forecast, held map[string]bool, at func(time.Durati
 	f.MostDown, f.Endless = max(f.MostDown, part.MostDown), f.Endless || part.Endless
 }
 
-// leave adds a node that is left. Those that are held are there already.
+// leave adds a node that the change does not reach. Left has the held ones from the start.
 func (f *Forecast) leave(l Left, held map[string]bool) {
 	if !held[l.Node] {
 		f.Left = append(f.Left, l)
