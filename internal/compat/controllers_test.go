@@ -102,7 +102,7 @@ func (l *lab) start(c controller) *running {
 		}
 	}()
 	r.stop = sync.OnceFunc(func() {
-		r.stall(false)
+		r.stall("")
 		cancel()
 		<-ended
 	})
@@ -122,8 +122,9 @@ type tap struct {
 	counts  map[string]int // "POST pods", "PUT daemonsets/status"
 	refuse  func(what string, body []byte) bool
 	before  func(what string, req *http.Request)
-	stalled chan struct{} // not nil: watches of pods wait until it is closed
-	trace   []string      // the writes with their answers, since forget
+	stalls  string // a resource, whose watches wait until stalled is closed; empty: none do
+	stalled chan struct{}
+	trace   []string // the writes with their answers, since forget
 }
 
 // podName matches a pod name of ours in an encoded pod.
@@ -193,8 +194,8 @@ func (p *tap) through(next http.RoundTripper, req *http.Request) (*http.Response
 			req.Method, strings.TrimPrefix(req.URL.Path, "/api/v1/namespaces/"), subject, resp.StatusCode))
 		p.mu.Unlock()
 	}
-	if err == nil && w == "GET pods" && req.URL.Query().Get("watch") != "" {
-		resp.Body = &heldBody{ReadCloser: resp.Body, tap: p, ctx: req.Context()}
+	if resource, reads := strings.CutPrefix(w, "GET "); err == nil && reads && req.URL.Query().Get("watch") != "" {
+		resp.Body = &heldBody{ReadCloser: resp.Body, tap: p, resource: resource, ctx: req.Context()}
 	}
 	return resp, err
 }
@@ -211,19 +212,20 @@ func status(req *http.Request, code int, reason metav1.StatusReason, message str
 		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: req}
 }
 
-// heldBody is the body of a pod watch that stall can hold back.
+// heldBody is the body of a watch that stall can hold back.
 type heldBody struct {
 	io.ReadCloser
-	tap *tap
-	ctx context.Context
+	tap      *tap
+	resource string
+	ctx      context.Context
 }
 
 func (b *heldBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.tap.mu.Lock()
-	held := b.tap.stalled
+	held, is := b.tap.stalled, b.tap.stalls == b.resource
 	b.tap.mu.Unlock()
-	if held != nil {
+	if is {
 		select {
 		case <-held:
 		case <-b.ctx.Done():
@@ -232,17 +234,14 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stall holds back the events of pod watches, or releases them.
-func (p *tap) stall(on bool) {
+// stall holds back the events of a resource's watches, and releases those of the last one. The empty resource is none.
+func (p *tap) stall(resource string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stalled != nil {
+	if p.stalls != "" {
 		close(p.stalled)
-		p.stalled = nil
 	}
-	if on {
-		p.stalled = make(chan struct{})
-	}
+	p.stalls, p.stalled = resource, make(chan struct{})
 }
 
 func (p *tap) set(change func(*tap)) {

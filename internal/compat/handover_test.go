@@ -36,7 +36,7 @@ func (r *running) delaySecondDelete(l *lab) {
 				return changes == 3, nil
 			})
 			pause(ctx, 300*time.Millisecond) // until the watch has delivered them
-			r.stall(true)
+			r.stall("pods")
 		}
 	})
 }

@@ -61,6 +61,7 @@ func TestWeakSpots(t *testing.T) {
 		{"16 pods that end at once are backed off", false, succeededLoop},
 		{"16 an edit does not reset the back-off", false, editedLoop},
 		{"17 a DaemonSet is made again under its name", true, madeAgain},
+		{"17 its deletion is seen after that of its pods", true, madeAgainUnseen},
 		{"18 a revision of Kubernetes 1.33 restarts nothing", true, oldRevisionPods},
 		{"18 a revision of Kubernetes 1.33 is not made twice", false, oldRevisionHistory},
 		{"19 a successor comes when its predecessor is gone", true, noOverlap},
@@ -468,14 +469,51 @@ func editedLoop(l *lab, c controller) bool {
 
 func madeAgain(l *lab, c controller) bool {
 	l.begin(c, agent(), "n1", "n2")
+	l.makeAgain()
+	return l.collected("agent:2")
+}
+
+// madeAgainUnseen: the controller may give the nodes pods of the deleted DaemonSet once more. Nothing but the garbage
+// collector removes these.
+func madeAgainUnseen(l *lab, c controller) bool {
+	r := l.begin(c, agent(), "n1", "n2")
+	defer r.stop()
+	r.stall("daemonsets")
+	l.makeAgain()
+	l.collect()
+	l.rest()
+	l.t.Logf("images: %v", l.images())
+	r.stall("")
+	return l.collected("agent:2")
+}
+
+// makeAgain replaces the DaemonSet by another of the same name.
+func (l *lab) makeAgain() {
+	l.t.Helper()
 	l.do(l.client.AppsV1().DaemonSets(namespace).Delete(l.t.Context(), "agent", metav1.DeleteOptions{}))
 	l.create(agent(image("agent:2")))
-	for _, p := range l.pods() { // what the garbage collector does
-		if p.Spec.Containers[0].Image == "agent:1" {
-			l.do(l.client.CoreV1().Pods(namespace).Delete(l.t.Context(), p.Name, metav1.DeleteOptions{}))
+}
+
+// collected reports whether every node gets the image, and nothing else stays, while the garbage collector works.
+func (l *lab) collected(image string) bool {
+	l.t.Helper()
+	ok := l.within(patience, func() bool { l.collect(); return l.everywhere(image) })
+	l.t.Logf("images: %v, pods: %d", l.images(), len(l.pods()))
+	return ok
+}
+
+// collect does what the garbage collector does with the pods of a DaemonSet that is deleted.
+func (l *lab) collect() {
+	l.t.Helper()
+	is := l.set()
+	for _, p := range l.pods() {
+		if p.DeletionTimestamp != nil || metav1.IsControlledBy(&p, is) || metav1.GetControllerOf(&p) == nil {
+			continue
+		}
+		if err := l.client.CoreV1().Pods(namespace).Delete(l.t.Context(), p.Name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+			l.do(err)
 		}
 	}
-	return l.within(patience, func() bool { return l.everywhere("agent:2") })
 }
 
 func oldRevisionPods(l *lab, c controller) bool {
@@ -599,6 +637,6 @@ func laggingWatch(l *lab, c controller) bool {
 	l.edit(image("agent:2"))
 	l.within(2*time.Second, func() bool { return l.mostDown() > 2 })
 	l.t.Logf("%d nodes were down at once, the budget is 2", l.mostDown())
-	r.stall(false)
+	r.stall("")
 	return l.mostDown() <= 2
 }
