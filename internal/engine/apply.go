@@ -25,7 +25,7 @@ type write struct {
 	// edition is the revision of the template that was decided on; hash may be another one.
 	edition string
 	// reaches is the release that gives the node its target by this write; zero: none.
-	reaches int
+	reaches releaseID
 	create  *plan.Create // nil for others
 	// remade is what was known about the node's pods when a create was decided on.
 	remade plan.Remakes

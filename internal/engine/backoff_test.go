@@ -47,7 +47,7 @@ func TestDeleteWithoutGraceIsNotDoneByOneWith(t *testing.T) {
 // doing.
 func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
 	s := newState(key("set"))
-	w := &write{state: s, edition: "b", reaches: 3, remove: &plan.Delete{Node: "a", UID: "pod", Reason: plan.Outdated}}
+	w := &write{state: s, edition: "b", reaches: releaseID{number: 3}, remove: &plan.Delete{Node: "a", UID: "pod", Reason: plan.Outdated}}
 	for _, c := range []struct {
 		outcome delivery.Outcome
 		want    int
@@ -65,7 +65,7 @@ func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
 		}
 	}
 	later := *w
-	later.reaches = 4
+	later.reaches.number = 4
 	s.reach(&later)
 	if s.unreach(w); s.reachedWith("a", "b") != 4 {
 		t.Error("a delete of an earlier release takes back what a later one has begun")
@@ -77,7 +77,7 @@ func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
 func TestDeleteThatDoesNothingBesideOneThatIsDone(t *testing.T) {
 	s := newState(key("set"))
 	of := func(pod string) *write {
-		return &write{state: s, edition: "b", reaches: 3, remove: &plan.Delete{Node: "a", UID: pod, Reason: plan.Outdated}}
+		return &write{state: s, edition: "b", reaches: releaseID{number: 3}, remove: &plan.Delete{Node: "a", UID: pod, Reason: plan.Outdated}}
 	}
 	ends := func(pod string, fate delivery.Fate, want int) {
 		t.Helper()

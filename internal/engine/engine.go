@@ -181,7 +181,7 @@ func newEngine(cfg Config, client api, ix *index) *engine {
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
 	note := func(w *write) {
 		w.began = e.index.note(w)
-		if w.reaches != 0 {
+		if w.reaches != (releaseID{}) {
 			w.state.reach(w)
 		}
 	}

@@ -3,6 +3,8 @@ package engine
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
 	"everynode/internal/view"
@@ -11,14 +13,15 @@ import (
 // following is the part of a release that a ledger was started with: the rest of it may change while the ledger
 // continues. The zero value is not a release.
 type following struct {
-	number, restarts int
-	startWithin      int64 // nanoseconds
-	back             bool
-	rolls, guards    bool
-	atRest           bool
-	rests            rollout.Reason
-	stable           *stableRevision
-	layout           *rollout.Layout
+	release       releaseID
+	restarts      int
+	startWithin   int64 // nanoseconds
+	back          bool
+	rolls, guards bool
+	atRest        bool
+	rests         rollout.Reason
+	stable        *stableRevision
+	layout        *rollout.Layout
 }
 
 func (c *course) following() following {
@@ -26,7 +29,7 @@ func (c *course) following() following {
 	if r == nil {
 		return following{rolls: c.rolls(), guards: guards, atRest: c.atRest, rests: c.rests}
 	}
-	return following{rolls: c.rolls(), guards: guards, number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
+	return following{rolls: c.rolls(), guards: guards, release: c.releaseID(), restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
 }
 
 // rolls reports whether outdated pods are replaced regardless of the DaemonSet's strategy: during a release; after it,
@@ -83,10 +86,21 @@ func (s *state) goOn(names []string) []string {
 	return append(names, order[min(from, len(order)):min(to, len(order))]...)
 }
 
-// reaches returns the number of the release, if a write gives its target to a node.
-func (c *course) reaches(is bool) int {
+// reaches returns the release, if a write gives its target to a node.
+func (c *course) reaches(is bool) releaseID {
 	if c.release == nil || c.release.Back || !is {
-		return 0
+		return releaseID{}
 	}
-	return c.release.Number
+	return c.releaseID()
+}
+
+// releaseID identifies the release under way.
+func (c *course) releaseID() releaseID { return releaseID{c.keeper(), c.release.Number} }
+
+// keeper returns the UID of the object that keeps the state, as this process has read or written it last.
+func (c *course) keeper() types.UID {
+	if c.own == nil {
+		return ""
+	}
+	return c.own.object.UID
 }

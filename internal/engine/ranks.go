@@ -13,7 +13,7 @@ type ranks struct {
 	layout     *rollout.Layout
 	places     map[string]int // by node name
 	steps      []int          // the quotas of the layout's steps
-	release    int
+	release    releaseID
 	policy     *policyEntry
 	stable, to string
 	nodes      uint64 // index.nodeChanges
@@ -23,8 +23,9 @@ type ranks struct {
 // rank computes the order of the nodes again when the last one is no longer valid. In successive orders the nodes that
 // have the target always come first.
 func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
+	release := releaseID{st.course.keeper(), number}
 	c, o, changes := &st.course, &st.course.order, e.index.nodeChanges()
-	same := o.layout != nil && o.release == number && o.policy == c.policy && o.stable == c.state.Stable && o.to == hash
+	same := o.layout != nil && o.release == release && o.policy == c.policy && o.stable == c.state.Stable && o.to == hash
 	if same && (o.nodes == changes && !st.mends() || time.Since(o.at) < rollout.RankEvery) {
 		return
 	}
@@ -37,7 +38,7 @@ func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 		return
 	}
 	*o = ranks{layout: layout, places: make(map[string]int, len(nodes)),
-		release: number, policy: c.policy, nodes: changes, at: time.Now(), stable: c.state.Stable, to: hash}
+		release: release, policy: c.policy, nodes: changes, at: time.Now(), stable: c.state.Stable, to: hash}
 	for i, name := range o.layout.Order {
 		o.places[name] = i
 	}

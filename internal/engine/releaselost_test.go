@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"everynode/internal/plan"
 	"everynode/internal/view"
 )
 
@@ -357,5 +358,24 @@ func TestWhatAnotherLeaderKeepsStays(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// What a release has begun does not count in a release of the same number that another process keeps in another object: nothing
+// there allows it.
+func TestReachedInAnotherObject(t *testing.T) {
+	s := newState(key("set"))
+	keep := func(uid types.UID) following {
+		s.course.own = &rolloutEntry{object: &view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{UID: uid}}}
+		s.course.release = &plan.Release{Number: 1}
+		return s.course.following()
+	}
+	first := keep("first")
+	s.reach(&write{state: s, edition: "b", reaches: s.course.reaches(true), remove: &plan.Delete{Node: "n", UID: "pod", Reason: plan.Outdated}})
+	if s.reachedWith("n", "b") != 1 {
+		t.Error("the release does not remember what it has begun")
+	}
+	if next := keep("second"); next == first || s.reachedWith("n", "b") != 0 {
+		t.Errorf("in the next object, the node is reached by release %d, and the ledger is kept: %v", s.reachedWith("n", "b"), next == first)
 	}
 }

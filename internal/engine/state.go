@@ -71,9 +71,17 @@ type state struct {
 	class string
 }
 
+// releaseID identifies a release of a DaemonSet. The zero value is not a release.
+type releaseID struct {
+	// keeper is the object that keeps its state; empty: there is none. Once that object is deleted, another process, which
+	// has not known it, may begin a release under the same number.
+	keeper types.UID
+	number int
+}
+
 // goal is what a release gives to nodes. While no state can be saved, one number may stand for several targets.
 type goal struct {
-	release int
+	release releaseID
 	target  string
 }
 
@@ -108,14 +116,15 @@ func (s *state) unreach(w *write) {
 	}
 }
 
-// reachedWith returns the release that has begun to give the node that target; zero: none.
+// reachedWith returns the number of the release that has begun to give the node that target, if its state is still kept
+// by the same object; zero: none.
 func (s *state) reachedWith(node, target string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.reached[node]) == 0 || s.reachedBy.target != target {
+	if len(s.reached[node]) == 0 || s.reachedBy.target != target || s.reachedBy.release.keeper != s.course.keeper() {
 		return 0
 	}
-	return s.reachedBy.release
+	return s.reachedBy.release.number
 }
 
 func newState(id identity) *state {

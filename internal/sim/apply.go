@@ -29,7 +29,8 @@ type write struct {
 	remade    plan.Remakes // what was known about the node's pods when a create was decided on
 	had       bool         // by what the process knew when it decided, the node already had something of hash
 	guarded   bool         // it was decided with a guard in force
-	release   int          // the release that reaches the node by this write; 0: none
+	release   release      // the one that reaches the node by this write; zero: none
+	keeper    uint64       // the UID of the object that kept the state when it was decided
 	begun     begun        // what was true when it was started, for the checker
 }
 

@@ -143,7 +143,7 @@ func (c *controller) endedBeside(pods []plan.Pod) {
 
 // grant is a node that the model controller has given the target of a release.
 type grant struct {
-	release int
+	release release
 	node    string
 }
 
@@ -160,7 +160,7 @@ func (k *checker) doesBeside(c *controller, set *daemonSet) {
 	k.survey(c, set)
 	k.judgeAvailable(c)
 	b := k.balance(c, set, func(_ *controller, _ *daemonSet, p *place) bool { return !p.node.Ready || !p.fit.run })
-	exposed, quota := 0, k.quotas[c.course.state.Release]
+	exposed, quota := 0, k.quotas[release{c.course.keeper(), c.course.state.Release}]
 	for i := range k.places {
 		p := &k.places[i]
 		exposed += p.fit.count(p.node != nil && (p.has(set.spec.Hash) || p.live == 0 && p.fit.run))
@@ -209,8 +209,8 @@ func (at *place) has(hash string) bool {
 
 // granted reports whether the node truly has the target of the release, or has nothing, because of the model
 // controller. What the other controller has given a node is a leak.
-func (k *checker) granted(n *node, hash string, release int) bool {
-	if k.grants[grant{release, n.Name}] != n.UID {
+func (k *checker) granted(n *node, hash string, r release) bool {
+	if k.grants[grant{r, n.Name}] != n.UID {
 		return false
 	}
 	has, alive := false, false

@@ -64,6 +64,7 @@ const (
 	ChangesBlindly  Bug = "changes-blindly"   // changes apply to any version of the pod
 	ChangesTwice    Bug = "changes-twice"     // a pod is changed again before its last change is complete
 	LostGoesOn      Bug = "lost-goes-on"      // a release whose kept state was deleted begins again by itself
+	NumberIsEnough  Bug = "number-is-enough"  // what one release has begun counts in another one of the same number
 	ShortLease      Bug = "short-lease"       // slow writes are sent under the ordinary lease
 )
 
@@ -77,7 +78,7 @@ func Bugs() []Bug {
 // OfReleases lists the bugs that only a scenario with a policy can show.
 func OfReleases() []Bug {
 	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten, AnyRelease, OwnStateStays,
-		NeedsNoPolicy, DeadAreReached, SoaksUnwatched, CountsAloud, LostGoesOn}
+		NeedsNoPolicy, DeadAreReached, SoaksUnwatched, CountsAloud, LostGoesOn, NumberIsEnough}
 }
 
 // OfAssisting lists the bugs that only a scenario with another controller can show.

@@ -190,7 +190,7 @@ func (c *controller) decide(set *daemonSet) {
 	for name := range ix.left {
 		in.Left[name] = true
 	}
-	if in.Release, in.Reached = c.course.release, nil; c.course.reachedWith == set.spec.Hash {
+	if in.Release, in.Reached = c.course.release, nil; c.course.reachedWith == c.with(set, c.course.keeper()) {
 		in.Reached = c.course.reached
 	}
 	if r := in.Release; r != nil {
@@ -317,6 +317,9 @@ func (c *controller) submit(set *daemonSet) {
 		}
 		w.had = c.w.check.had(c, n.Node, w.hash)
 		writes = append(writes, w)
+	}
+	for _, w := range writes {
+		w.keeper = c.course.keeper()
 	}
 	c.applier.submit(writes)
 }

@@ -26,6 +26,7 @@ type keeper struct {
 	heeded    rollout.Requests // those that the state was computed with
 	allowance rollout.Allowance
 	version   uint64
+	uid       uint64 // the version in which it was created
 }
 
 // begins creates the first policy.
@@ -42,7 +43,7 @@ func (a *api) putPolicy(p *policy) {
 }
 
 func (a *api) putKeeper(change func(*keeper)) *keeper {
-	o := keeper{}
+	o := keeper{uid: a.version + 1}
 	if a.keeper != nil {
 		o = *a.keeper
 	}
@@ -70,8 +71,10 @@ func (a *api) keep(s rollout.State, g rollout.Guard, version uint64) answer {
 		return answer{code: conflict}
 	}
 	a.w.tracef("api      release %d of %s over %s: %s %s, wave %s, quota %d", s.Release, s.Target, s.Stable, s.Phase, s.Reason, s.Wave, s.Quota)
-	a.w.check.keeps(&s, &g)
-	return answer{keeper: a.putKeeper(func(o *keeper) { o.state, o.guard, o.heeded = s, g, o.requests })}
+	before := a.keeper
+	after := a.putKeeper(func(o *keeper) { o.state, o.guard, o.heeded = s, g, o.requests })
+	a.w.check.keeps(before, after)
+	return answer{keeper: after}
 }
 
 // governs edits the policy, or deletes it.

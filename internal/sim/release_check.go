@@ -1,8 +1,8 @@
 package sim
 
 import (
+	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"everynode/internal/delivery"
@@ -14,18 +14,20 @@ import (
 type begun struct {
 	exposes bool // the node had nothing of this revision before
 	state   rollout.State
+	release release
 	nodes   map[string]string // the nodes that the process knew then, and that may have what the write gives: their UIDs, by name
 	as      request           // see reaching
 }
 
-// keeps is called just before a state is kept. Only a person's permission releases what the guard holds (R10).
-func (k *checker) keeps(s *rollout.State, g *rollout.Guard) {
-	k.quotas[s.Release] = max(k.quotas[s.Release], s.Quota)
+// keeps is called when a state was kept. Only a person's permission releases what the guard holds (R10).
+func (k *checker) keeps(before, now *keeper) {
+	s, g, r := &now.state, &now.guard, now.release()
+	k.quotas[r] = max(k.quotas[r], s.Quota)
 	if s.Grants() {
-		k.granting[release{s.Release, s.Target}] = true
+		k.granting[granted{r, s.Target}] = true
 	}
-	if o := k.w.api.keeper; o != nil && o.guard.Held > 0 && len(g.Taken) > 0 && g.Taken[len(g.Taken)-1] != last(o.guard.Taken) {
-		k.w.fail("R10: the guard held %d nodes, and lets some go; nobody has allowed that", o.guard.Held)
+	if before != nil && before.guard.Held > 0 && len(g.Taken) > 0 && last(g.Taken) != last(before.guard.Taken) {
+		k.w.fail("R10: the guard held %d nodes, and lets some go; nobody has allowed that", before.guard.Held)
 	}
 }
 
@@ -57,7 +59,7 @@ func (k *checker) starts(w *write) {
 	case (w.plain || c.course.meets(hash)) && s.Phase == rollout.Idle, hash == s.Stable:
 		return
 	case w.create != nil && (w.had || k.had(c, w.node(), hash)):
-		k.reached[reaching(c, w.node(), hash, c.course.number())] = true // the process knows this from now on
+		k.reached[reaching(c, w.node(), hash, c.course.releaseID())] = true // the process knows this from now on
 		return
 	case hash != s.Target:
 		k.w.fail("R15: %s is to get %s; what is kept is of %s over %s", w.node(), hash, s.Target, s.Stable)
@@ -66,7 +68,7 @@ func (k *checker) starts(w *write) {
 		k.w.fail("R4: %s is to get %s in release %d, which is %s (%s)", w.node(), hash, s.Release, s.Phase, s.Reason)
 		return
 	}
-	w.begun = begun{exposes: true, state: s, nodes: map[string]string{}, as: reaching(c, w.node(), hash, c.course.number())}
+	w.begun = begun{exposes: true, state: s, release: o.release(), nodes: map[string]string{}, as: reaching(c, w.node(), hash, c.course.releaseID())}
 	for _, n := range c.index.nodes {
 		has := func(p *pod) bool { return p.Node == n.Name && p.Hash == hash }
 		if k.w.sc.Assists && !permits(&w.set.spec.Placement, &n.Node).run && !slices.ContainsFunc(c.index.pods, has) {
@@ -79,7 +81,7 @@ func (k *checker) starts(w *write) {
 	}
 	k.doing[w.begun.as][w.uid()] = true
 	if n := c.index.node(w.node()); n != nil {
-		k.grants[grant{s.Release, n.Name}] = n.UID
+		k.grants[grant{o.release(), n.Name}] = n.UID
 	}
 }
 
@@ -89,7 +91,7 @@ func (k *checker) undone(w *write) {
 		return
 	}
 	delete(k.reached, w.begun.as)
-	delete(k.grants, grant{w.begun.state.Release, w.node()})
+	delete(k.grants, grant{w.begun.release, w.node()})
 }
 
 // loss is the time at which a node lost its pod to a change of labels or of the template's placement.
@@ -153,24 +155,15 @@ func (c *controller) knowsOthers(hash string) bool {
 	return slices.ContainsFunc(c.index.pods, func(p *pod) bool { return p.Hash != hash && live(&p.Pod) })
 }
 
-// reaching returns the key for a node to which a process has begun to give a target, in a release of that number, which may not
-// be kept yet.
-func reaching(c *controller, node, target string, release int) request {
-	return request{c.process, node + " " + target + " " + strconv.Itoa(release)}
-}
-
-// number returns the number of the release that the process follows.
-func (k *course) number() int {
-	if k.release == nil {
-		return 0
-	}
-	return k.release.Number
+// reaching returns the key for a node to which a process has begun to give a target, in that release, which may not be kept yet.
+func reaching(c *controller, node, target string, r release) request {
+	return request{c.process, fmt.Sprintf("%s %s %d %d", node, target, r.keeper, r.number)}
 }
 
 // had reports whether the process has known the node to have something of the revision, or to have been given it.
 func (k *checker) had(c *controller, node, hash string) bool {
 	is := func(p *pod) bool { return p.Node == node && p.Hash == hash }
-	return k.reached[reaching(c, node, hash, c.course.number())] || slices.ContainsFunc(k.w.api.pods, is) || slices.ContainsFunc(c.index.pods, is) ||
+	return k.reached[reaching(c, node, hash, c.course.releaseID())] || slices.ContainsFunc(k.w.api.pods, is) || slices.ContainsFunc(c.index.pods, is) ||
 		c.backoff[node].Hash == hash
 }
 
@@ -191,15 +184,15 @@ func (k *checker) exposing(w *write) {
 	case now.Release != begun && w.remove != nil && !k.w.sc.Assists:
 		return // the release has ended, and its successor decides what replaces the node's pod
 	}
-	quota := k.quotas[begun]
-	for r := begun + 1; r <= now.Release; r++ {
-		if k.granting[release{r, hash}] {
+	quota := k.quotas[w.begun.release]
+	for is := range k.granting {
+		if r := is.release; is.target == hash && r.number >= begun && r.number <= now.Release {
 			quota = max(quota, k.quotas[r]) // the same revision was released again
 		}
 	}
 	n := 1
 	for name, uid := range w.begun.nodes {
-		node, release := k.w.api.node(name), w.begun.state.Release
+		node, release := k.w.api.node(name), w.begun.release
 		switch {
 		case node == nil || node.UID != uid || name == w.node():
 		case k.w.sc.Assists && k.granted(node, hash, release), !k.w.sc.Assists && k.exposed(w.owner, node, hash, release):
@@ -212,7 +205,7 @@ func (k *checker) exposing(w *write) {
 }
 
 // exposed reports whether the node truly has a pod of the revision, or the process has made room for one.
-func (k *checker) exposed(c *controller, n *node, hash string, release int) bool {
+func (k *checker) exposed(c *controller, n *node, hash string, r release) bool {
 	if k.plainly[request{0, n.Name + " " + hash}] {
 		return false // it had it before the release decided about it
 	}
@@ -230,7 +223,7 @@ func (k *checker) exposed(c *controller, n *node, hash string, release int) bool
 		}
 		alive = alive || live(&p.Pod)
 	}
-	if alive || !k.reached[reaching(c, n.Name, hash, release)] {
+	if alive || !k.reached[reaching(c, n.Name, hash, r)] {
 		return false
 	}
 	// A node that the revision is not for, and that has lost its pod for this reason, counts like a node that waits for its pod.

@@ -55,21 +55,7 @@ func drawReleased(t *rapid.T) *Scenario {
 		e.At = at
 		sc.Events = append(sc.Events, e)
 	}
-	sc.forgetAlone()
 	return sc
-}
-
-// forgetAlone leaves the DaemonSetRollout alone if two processes may lead at once. Together they are known to breach R4, which is not
-// mended: see "Not done yet" in docs/design/releases-in-waves.md.
-func (sc *Scenario) forgetAlone() {
-	if !slices.ContainsFunc(sc.Events, func(e Event) bool { return e.Op == "overlap" }) {
-		return
-	}
-	for i := range sc.Events {
-		if e := &sc.Events[i]; e.Op == "forget" {
-			e.Op = "nothing"
-		}
-	}
 }
 
 // dedicate taints some nodes, and lets some revisions tolerate that.

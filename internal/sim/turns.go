@@ -30,7 +30,7 @@ func (t turns) mayGrant() {
 // it and waits.
 func (t turns) inOrder() {
 	k, c := t.k, t.c
-	set, ranks, quota := c.index.set, map[string]int{}, k.quotas[c.course.release.Number]
+	set, ranks, quota := c.index.set, map[string]int{}, k.quotas[c.course.releaseID()]
 	for i, name := range c.course.layout.Order {
 		ranks[name] = i
 	}
@@ -106,12 +106,12 @@ func (t turns) underWay() {
 // isUnderWay reports whether a node has the target, or is about to get it, and has no available pod of it.
 func (t turns) isUnderWay(at *place) bool {
 	k, c := t.k, t.c
-	r := c.course.release
+	r := c.course.releaseID()
 	of := func(uid string) bool {
 		return slices.ContainsFunc(at.pods, func(p *pod) bool { return p.UID == uid && live(&p.Pod) })
 	}
 	begun := func(w *write) bool {
-		return w.node() == at.name && w.release == r.Number && w.gains() && (at.live == 0 || of(w.uid()))
+		return w.node() == at.name && w.release == r && w.gains() && (at.live == 0 || of(w.uid()))
 	}
 	switch {
 	case at.curUp:
@@ -123,7 +123,7 @@ func (t turns) isUnderWay(at *place) bool {
 	case k.w.sc.Assists:
 		return true // its next pod is of the target
 	}
-	return k.grants[grant{r.Number, at.name}] == at.node.UID && k.reached[reaching(c, at.name, c.index.set.spec.Hash, r.Number)]
+	return k.grants[grant{r, at.name}] == at.node.UID && k.reached[reaching(c, at.name, c.index.set.spec.Hash, r)]
 }
 
 // bound returns how many nodes may be under way at a time, as the budget of an update has it.
