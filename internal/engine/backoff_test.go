@@ -67,8 +67,32 @@ func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
 	later := *w
 	later.reaches.number = 4
 	s.reach(&later)
-	if s.unreach(w); s.reachedWith("a", "b") != 4 {
+	if s.reachEnds(w, &result{fate: delivery.Refused, undone: true}); s.reachedWith("a", "b") != 4 {
 		t.Error("a delete of an earlier release takes back what a later one has begun")
+	}
+}
+
+// A create that was refused has not reached its node, which waits for its turn again; unless an earlier one has taken effect, or may.
+func TestCreateThatDoesNothingReachesNoNode(t *testing.T) {
+	for _, c := range []struct {
+		fates []delivery.Outcome
+		want  int
+	}{
+		{[]delivery.Outcome{{Fate: delivery.Throttled}}, 0},
+		{[]delivery.Outcome{{Fate: delivery.Refused}}, 0},
+		{[]delivery.Outcome{{Fate: delivery.Unknown}}, 3},
+		{[]delivery.Outcome{{Fate: delivery.Unknown}, {Fate: delivery.Throttled}}, 3},
+		{[]delivery.Outcome{{Fate: delivery.OK}, {Fate: delivery.Refused}}, 3},
+	} {
+		s := newState(key("set"))
+		w := &write{state: s, edition: "b", reaches: releaseID{number: 3}, create: &plan.Create{Node: "a"}}
+		for _, o := range c.fates {
+			s.reach(w)
+			s.fared(w, &result{fate: o.Fate, undone: o.Undone()}, nil, time.Now())
+		}
+		if got := s.reachedWith("a", "b"); got != c.want {
+			t.Errorf("%v: reached by release %d, want %d", c.fates, got, c.want)
+		}
 	}
 }
 

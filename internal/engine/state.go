@@ -1,13 +1,13 @@
 package engine
 
 import (
-	"slices"
 	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/view"
 )
@@ -59,60 +59,31 @@ type state struct {
 	backoff map[string]plan.Backoff
 	found   map[string]bool // UIDs of ended pods that were announced
 	// remakes has, by node name, the pods that were created recently, all of the revision remadeOf.
-	remakes  map[string]remade
-	remadeOf string
-	// reached has the nodes that the last active release has begun to give its target, each with the writes that have
-	// begun: the UIDs of the pods that are deleted or changed, or an empty one for a create.
-	reached   map[string][]string
-	reachedBy goal
+	remakes   map[string]remade
+	remadeOf  string
+	reached   reached
 	trial     trial
 	unsettled map[string]unsettled // by node name: creates that may still take effect
 	// class is the priority class that the API server has admitted for a pod.
 	class string
 }
 
-// releaseID identifies a release of a DaemonSet. The zero value is not a release.
-type releaseID struct {
-	// keeper is the object that keeps its state; empty: there is none. Once that object is deleted, another process, which
-	// has not known it, may begin a release under the same number.
-	keeper types.UID
-	number int
-}
-
-// goal is what a release gives to nodes. While no state can be saved, one number may stand for several targets.
-type goal struct {
-	release releaseID
-	target  string
-}
-
-// goal returns what the write gives its node, if it reaches it.
-func (w *write) goal() goal { return goal{w.reaches, w.edition} }
-
 // reach records that a write has begun by which a release gives a node its target.
 func (s *state) reach(w *write) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if by := w.goal(); s.reached == nil || s.reachedBy != by {
-		s.reached, s.reachedBy = map[string][]string{}, by
-	}
-	_, uid := w.about()
-	if begun := s.reached[w.node()]; !slices.Contains(begun, uid) {
-		s.reached[w.node()] = append(begun, uid)
-	}
+	s.reached.begin(w)
 }
 
-// unreach records that such a write, a delete, has had no effect: the node keeps that pod, and, unless another write
-// has reached it, waits for its turn again.
-func (s *state) unreach(w *write) {
+// reachEnds records how such a write has ended. Others change nothing.
+func (s *state) reachEnds(w *write, r *result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reachedBy != w.goal() {
-		return
-	}
-	_, undone := w.about()
-	begun := slices.DeleteFunc(s.reached[w.node()], func(uid string) bool { return uid == undone })
-	if s.reached[w.node()] = begun; len(begun) == 0 {
-		delete(s.reached, w.node())
+	switch {
+	case w.create != nil && (r.fate == delivery.Unknown || !r.undone):
+		s.reached.mayBe(w)
+	case r.undone:
+		s.reached.undo(w)
 	}
 }
 
@@ -121,10 +92,10 @@ func (s *state) unreach(w *write) {
 func (s *state) reachedWith(node, target string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.reached[node]) == 0 || s.reachedBy.target != target || s.reachedBy.release.keeper != s.course.keeper() {
-		return 0
+	if by := s.reached.by; len(s.reached.nodes[node]) > 0 && by.target == target && by.release.keeper == s.course.keeper() {
+		return by.release.number
 	}
-	return s.reachedBy.release.number
+	return 0
 }
 
 func newState(id identity) *state {

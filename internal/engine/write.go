@@ -94,9 +94,7 @@ func (e *engine) tellStopped(ctx context.Context, key types.NamespacedName, err 
 // fared records the outcome for the slot of a write. Like everything about a write, it is
 // recorded when the write ends, so that no decision sees one part without the other.
 func (s *state) fared(w *write, r *result, err error, now time.Time) {
-	if r.undone && w.create == nil {
-		s.unreach(w)
-	}
+	s.reachEnds(w, r)
 	switch r.fate {
 	case delivery.OK:
 		s.worked(w.node(), w.act())

@@ -141,10 +141,8 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	if learn != nil {
 		learn()
 	}
-	if o.Undone() && w.create == nil {
-		c.unreach(w)
-		c.w.check.undone(w)
-	}
+	c.course.reached.ends(w, &o)
+	c.w.check.reachEnds(w, &o)
 	a.started = slices.DeleteFunc(a.started, func(o *write) bool { return o == w })
 	switch o.Fate {
 	case delivery.OK:

@@ -190,9 +190,7 @@ func (c *controller) decide(set *daemonSet) {
 	for name := range ix.left {
 		in.Left[name] = true
 	}
-	if in.Release, in.Reached = c.course.release, nil; c.course.reachedWith == c.with(set, c.course.keeper()) {
-		in.Reached = c.course.reached
-	}
+	in.Release, in.Reached = c.course.release, c.reachedWith(set)
 	if r := in.Release; r != nil {
 		r.Stable.InPlace = c.changeable(r.Stable.Hash)
 	}

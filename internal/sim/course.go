@@ -25,9 +25,7 @@ type course struct {
 	retryAt       time.Duration
 	wrote         time.Duration
 	release       *plan.Release
-	reached       map[string]int             // by node: the number of the release
-	begun         map[string]map[string]bool // by node: the UIDs of the pods whose deletes or changes reached it; empty: a create did
-	reachedWith   reachedWith                // what reached is about
+	reached       reached
 
 	layout  *rollout.Layout
 	ranked  ranking
@@ -97,8 +95,8 @@ func (c *controller) readCourse() {
 	}
 	take := func(o *keeper) {
 		c.index.putKeeper(o)
-		if k.reached == nil {
-			k.reached, k.begun, k.limit = map[string]int{}, map[string]map[string]bool{}, c.w.bug == QuotaForgotten
+		if k.reached.nodes == nil {
+			k.reached.nodes, k.limit = map[string]map[string]bool{}, c.w.bug == QuotaForgotten
 		}
 		k.read, k.unsure = true, false
 		if k.own = c.index.keeper; k.own != nil {
@@ -239,7 +237,7 @@ func (c *controller) rank(set *daemonSet, number int, stable *plan.Placement) {
 			}
 		}
 		b := c.backoff[n.Name]
-		reached, failed := k.reachedWith == c.with(set, k.keeper()) && k.reached[n.Name] == number, b.Hash == set.spec.Hash && !b.Expired(c.clock())
+		reached, failed := c.reachedWith(set)[n.Name] == number, b.Hash == set.spec.Hash && !b.Expired(c.clock())
 		if has || reached || failed || set.spec.Placement.Admits(&n.Node).Run || stable.Admits(&n.Node).Run {
 			down := !n.Ready || n.Leaving
 			exposed := has || !other && (reached || failed) || reached && !down
@@ -445,63 +443,6 @@ func (w *write) generation() int64 {
 // gains reports whether the write gives the node the template's revision.
 func (w *write) gains() bool {
 	return w.remove != nil && w.remove.Reaches || w.change != nil && w.change.Reaches || w.create != nil && w.hash == w.set.spec.Hash
-}
-
-// reachedWith is a target, and the object that kept the state of its release.
-type reachedWith struct {
-	target string
-	keeper uint64
-}
-
-func (c *controller) with(set *daemonSet, keeper uint64) reachedWith {
-	if c.w.bug == NumberIsEnough {
-		keeper = 0
-	}
-	return reachedWith{set.spec.Hash, keeper}
-}
-
-// keeper returns the UID of the object that keeps the state, as the process has read or written it last; 0: there is none.
-func (k *course) keeper() uint64 {
-	if k.own == nil {
-		return 0
-	}
-	return k.own.uid
-}
-
-// releaseID identifies the release that the process follows.
-func (k *course) releaseID() release {
-	if k.release == nil {
-		return release{}
-	}
-	return release{k.keeper(), k.release.Number}
-}
-
-// reaches records that a write has begun by which the release gives a node its target.
-func (c *controller) reaches(w *write) {
-	r, k := c.course.release, &c.course
-	if r == nil || r.Back || !w.gains() {
-		return
-	}
-	w.release = release{w.keeper, r.Number}
-	if by := c.with(w.set, w.keeper); k.reachedWith != by {
-		k.reachedWith, k.reached, k.begun = by, map[string]int{}, map[string]map[string]bool{}
-	}
-	if k.reached[w.node()] != r.Number {
-		k.begun[w.node()] = map[string]bool{}
-	}
-	k.reached[w.node()] = r.Number
-	k.begun[w.node()][w.uid()] = true
-}
-
-// unreach undoes this for a delete that had no effect.
-func (c *controller) unreach(w *write) {
-	k := &c.course
-	if w.release == (release{}) || k.reachedWith != c.with(w.set, w.keeper) || k.reached[w.node()] != w.release.number {
-		return
-	}
-	if delete(k.begun[w.node()], w.uid()); len(k.begun[w.node()]) == 0 {
-		delete(k.reached, w.node())
-	}
 }
 
 func (ix *index) putPolicy(p *policy) {

@@ -85,13 +85,20 @@ func (k *checker) starts(w *write) {
 	}
 }
 
-// undone is called when a process has learned that its delete had no effect. What another write has begun on the node stays.
-func (k *checker) undone(w *write) {
-	if delete(k.doing[w.begun.as], w.uid()); len(k.doing[w.begun.as]) > 0 {
-		return
+// reachEnds is called when a process has learned how its write has ended. What had no effect has not reached the node. What another
+// write has begun there stays, and so does a create that has taken effect, or may.
+func (k *checker) reachEnds(w *write, o *delivery.Outcome) {
+	doing := k.doing[w.begun.as]
+	switch {
+	case doing == nil:
+	case w.create != nil && (o.Fate == delivery.Unknown || !o.Undone()):
+		doing[mayBeCreated] = true
+	case o.Undone():
+		if delete(doing, w.uid()); len(doing) == 0 {
+			delete(k.reached, w.begun.as)
+			delete(k.grants, grant{w.begun.release, w.node()})
+		}
 	}
-	delete(k.reached, w.begun.as)
-	delete(k.grants, grant{w.begun.release, w.node()})
 }
 
 // loss is the time at which a node lost its pod to a change of labels or of the template's placement.
