@@ -27,7 +27,7 @@ func (k *checker) startsBeside(w *write) {
 		return
 	}
 	has := w.create != nil && (w.had || k.had(c, w.node(), hash))
-	k.reached[reaching(c, w.node(), hash, c.course.releaseID())] = true
+	k.reached.begin(w)
 	switch {
 	case has:
 	case !k.granting[granted{c.course.releaseID(), hash}]:

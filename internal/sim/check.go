@@ -38,16 +38,15 @@ type checker struct {
 	turnedAt  map[request]uint64          // the same: the version of the API when the process saw it
 	sentIn    map[request]uint64          // by process and pod UID: the version of the API when its delete was sent
 	newest    map[request]time.Time       // by process and node: the creation time of the newest pod that it has deleted
-	reached   map[request]bool            // see reaching
-	doing     map[request]map[string]bool // like reached: the writes that have done it, by the UIDs of their pods
-	quotas    map[release]int             // the largest quota that was kept, by release
-	memos     map[int]*memo               // by process
-	granting  map[granted]bool            // releases of which a state that allows grants was kept
-	plainly   map[request]bool            // by node and revision: given outside any release
-	grants    map[grant]string            // beside another controller: the UIDs of nodes that were given the target
-	lost      map[string][]loss           // by node: the losses that the guard has allowed
-	permitted []permit                    // the losses that people have allowed besides
-	lax       bool                        // a second pod on a node is counted, and is not an error
+	reached   reachings
+	quotas    map[release]int   // the largest quota that was kept, by release
+	memos     map[int]*memo     // by process
+	granting  map[granted]bool  // releases of which a state that allows grants was kept
+	plainly   map[request]bool  // by node and revision: given outside any release
+	grants    map[grant]string  // beside another controller: the UIDs of nodes that were given the target
+	lost      map[string][]loss // by node: the losses that the guard has allowed
+	permitted []permit          // the losses that people have allowed besides
+	lax       bool              // a second pod on a node is counted, and is not an error
 }
 
 type request struct {
@@ -57,7 +56,7 @@ type request struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]time.Duration{}, spent: map[request][]time.Duration{},
-		newest: map[request]time.Time{}, reached: map[request]bool{}, doing: map[request]map[string]bool{}, plainly: map[request]bool{}, lost: map[string][]loss{}, quotas: map[release]int{}, granting: map[granted]bool{}, memos: map[int]*memo{}, grants: map[grant]string{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
+		newest: map[request]time.Time{}, reached: reachings{}, plainly: map[request]bool{}, lost: map[string][]loss{}, quotas: map[release]int{}, granting: map[granted]bool{}, memos: map[int]*memo{}, grants: map[grant]string{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
 }
 
 // sent and settled are the ends of the time in which a delete may or may not have happened, as far as its

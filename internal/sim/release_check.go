@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -59,7 +58,7 @@ func (k *checker) starts(w *write) {
 	case (w.plain || c.course.meets(hash)) && s.Phase == rollout.Idle, hash == s.Stable:
 		return
 	case w.create != nil && (w.had || k.had(c, w.node(), hash)):
-		k.reached[reaching(c, w.node(), hash, c.course.releaseID())] = true // the process knows this from now on
+		k.reached.begin(w) // the process knows this from now on
 		return
 	case hash != s.Target:
 		k.w.fail("R15: %s is to get %s; what is kept is of %s over %s", w.node(), hash, s.Target, s.Stable)
@@ -68,7 +67,7 @@ func (k *checker) starts(w *write) {
 		k.w.fail("R4: %s is to get %s in release %d, which is %s (%s)", w.node(), hash, s.Release, s.Phase, s.Reason)
 		return
 	}
-	w.begun = begun{exposes: true, state: s, release: o.release(), nodes: map[string]string{}, as: reaching(c, w.node(), hash, c.course.releaseID())}
+	w.begun = begun{exposes: true, state: s, release: o.release(), nodes: map[string]string{}}
 	for _, n := range c.index.nodes {
 		has := func(p *pod) bool { return p.Node == n.Name && p.Hash == hash }
 		if k.w.sc.Assists && !permits(&w.set.spec.Placement, &n.Node).run && !slices.ContainsFunc(c.index.pods, has) {
@@ -76,28 +75,19 @@ func (k *checker) starts(w *write) {
 		}
 		w.begun.nodes[n.Name] = n.UID
 	}
-	if k.reached[w.begun.as] = true; k.doing[w.begun.as] == nil {
-		k.doing[w.begun.as] = map[string]bool{}
-	}
-	k.doing[w.begun.as][w.uid()] = true
+	k.reached.begin(w)
 	if n := c.index.node(w.node()); n != nil {
 		k.grants[grant{o.release(), n.Name}] = n.UID
 	}
 }
 
-// reachEnds is called when a process has learned how its write has ended. What had no effect has not reached the node. What another
-// write has begun there stays, and so does a create that has taken effect, or may.
+// reachEnds is called when a process has learned how its write has ended.
 func (k *checker) reachEnds(w *write, o *delivery.Outcome) {
-	doing := k.doing[w.begun.as]
-	switch {
-	case doing == nil:
-	case w.create != nil && (o.Fate == delivery.Unknown || !o.Undone()):
-		doing[mayBeCreated] = true
-	case o.Undone():
-		if delete(doing, w.uid()); len(doing) == 0 {
-			delete(k.reached, w.begun.as)
-			delete(k.grants, grant{w.begun.release, w.node()})
-		}
+	if !k.reached.has(w.begun.as) {
+		return
+	}
+	if k.reached.end(w, o); !k.reached.has(w.begun.as) {
+		delete(k.grants, grant{w.begun.release, w.node()})
 	}
 }
 
@@ -162,15 +152,10 @@ func (c *controller) knowsOthers(hash string) bool {
 	return slices.ContainsFunc(c.index.pods, func(p *pod) bool { return p.Hash != hash && live(&p.Pod) })
 }
 
-// reaching returns the key for a node to which a process has begun to give a target, in that release, which may not be kept yet.
-func reaching(c *controller, node, target string, r release) request {
-	return request{c.process, fmt.Sprintf("%s %s %d %d", node, target, r.keeper, r.number)}
-}
-
 // had reports whether the process has known the node to have something of the revision, or to have been given it.
 func (k *checker) had(c *controller, node, hash string) bool {
 	is := func(p *pod) bool { return p.Node == node && p.Hash == hash }
-	return k.reached[reaching(c, node, hash, c.course.releaseID())] || slices.ContainsFunc(k.w.api.pods, is) || slices.ContainsFunc(c.index.pods, is) ||
+	return k.reached.has(reaching(c, node, hash, c.course.releaseID())) || slices.ContainsFunc(k.w.api.pods, is) || slices.ContainsFunc(c.index.pods, is) ||
 		c.backoff[node].Hash == hash
 }
 
@@ -230,7 +215,7 @@ func (k *checker) exposed(c *controller, n *node, hash string, r release) bool {
 		}
 		alive = alive || live(&p.Pod)
 	}
-	if alive || !k.reached[reaching(c, n.Name, hash, r)] {
+	if alive || !k.reached.has(reaching(c, n.Name, hash, r)) {
 		return false
 	}
 	// A node that the revision is not for, and that has lost its pod for this reason, counts like a node that waits for its pod.

@@ -123,7 +123,7 @@ func (t turns) isUnderWay(at *place) bool {
 	case k.w.sc.Assists:
 		return true // its next pod is of the target
 	}
-	return k.grants[grant{r, at.name}] == at.node.UID && k.reached[reaching(c, at.name, c.index.set.spec.Hash, r)]
+	return k.grants[grant{r, at.name}] == at.node.UID && k.reached.has(reaching(c, at.name, c.index.set.spec.Hash, r))
 }
 
 // bound returns how many nodes may be under way at a time, as the budget of an update has it.

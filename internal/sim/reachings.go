@@ -1,0 +1,38 @@
+package sim
+
+import (
+	"fmt"
+
+	"everynode/internal/delivery"
+)
+
+// reachings has the writes that have begun to give nodes a target, for the checker: the UIDs of their pods, by what reaching
+// returns.
+type reachings map[request]map[string]bool
+
+// reaching returns the key for a node to which a process has begun to give a target, in that release, which may not be kept yet.
+func reaching(c *controller, node, target string, r release) request {
+	return request{c.process, fmt.Sprintf("%s %s %d %d", node, target, r.keeper, r.number)}
+}
+
+func (r reachings) has(as request) bool { return len(r[as]) > 0 }
+
+// begin records that a write has begun.
+func (r reachings) begin(w *write) {
+	w.begun.as = reaching(w.owner, w.node(), w.set.spec.Hash, w.owner.course.releaseID())
+	if r[w.begun.as] == nil {
+		r[w.begun.as] = map[string]bool{}
+	}
+	r[w.begun.as][w.uid()] = true
+}
+
+// end records how a write has ended. What had no effect has not reached the node. What another write has begun there stays, and so
+// does a create that has taken effect, or may.
+func (r reachings) end(w *write, o *delivery.Outcome) {
+	switch {
+	case w.create != nil && (o.Fate == delivery.Unknown || !o.Undone()):
+		r[w.begun.as][mayBeCreated] = true
+	case o.Undone():
+		delete(r[w.begun.as], w.uid())
+	}
+}
