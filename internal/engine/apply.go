@@ -27,6 +27,8 @@ type write struct {
 	// reaches is the release that gives the node its target by this write; zero: none.
 	reaches releaseID
 	create  *plan.Create // nil for others
+	// succeeds means that a pod of another revision was on the node when a create was decided.
+	succeeds bool
 	// remade is what was known about the node's pods when a create was decided on.
 	remade plan.Remakes
 	remove *plan.Delete // nil for others

@@ -72,20 +72,24 @@ func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
 	}
 }
 
-// A create that was refused has not reached its node, which waits for its turn again; unless an earlier one has taken effect, or may.
+// A create that was refused beside an old pod has not reached its node, which waits for its turn again; unless an earlier one has
+// taken effect, or may.
 func TestCreateThatDoesNothingReachesNoNode(t *testing.T) {
 	for _, c := range []struct {
 		fates []delivery.Outcome
+		alone bool // the node has no other pod
 		want  int
 	}{
-		{[]delivery.Outcome{{Fate: delivery.Throttled}}, 0},
-		{[]delivery.Outcome{{Fate: delivery.Refused}}, 0},
-		{[]delivery.Outcome{{Fate: delivery.Unknown}}, 3},
-		{[]delivery.Outcome{{Fate: delivery.Unknown}, {Fate: delivery.Throttled}}, 3},
-		{[]delivery.Outcome{{Fate: delivery.OK}, {Fate: delivery.Refused}}, 3},
+		{fates: []delivery.Outcome{{Fate: delivery.Throttled}}, want: 0},
+		{fates: []delivery.Outcome{{Fate: delivery.Refused}}, want: 0},
+		{fates: []delivery.Outcome{{Fate: delivery.Refused}}, alone: true, want: 3},
+		{fates: []delivery.Outcome{{Fate: delivery.Stale}}, want: 3},
+		{fates: []delivery.Outcome{{Fate: delivery.Unknown}}, want: 3},
+		{fates: []delivery.Outcome{{Fate: delivery.Unknown}, {Fate: delivery.Throttled}}, want: 3},
+		{fates: []delivery.Outcome{{Fate: delivery.OK}, {Fate: delivery.Refused}}, want: 3},
 	} {
 		s := newState(key("set"))
-		w := &write{state: s, edition: "b", reaches: releaseID{number: 3}, create: &plan.Create{Node: "a"}}
+		w := &write{state: s, edition: "b", reaches: releaseID{number: 3}, create: &plan.Create{Node: "a"}, succeeds: !c.alone}
 		for _, o := range c.fates {
 			s.reach(w)
 			s.fared(w, &result{fate: o.Fate, undone: o.Undone()}, nil, time.Now())

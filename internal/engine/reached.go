@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/delivery"
 )
 
 // releaseID identifies a release of a DaemonSet. The zero value is not a release.
@@ -31,7 +33,7 @@ type reached struct {
 	nodes map[string][]string
 }
 
-// mayBeCreated stands for a create that has taken effect, or may. No pod has this UID.
+// mayBeCreated stands for a create that is not taken back. No pod has this UID.
 const mayBeCreated = "?"
 
 func (r *reached) begin(w *write) {
@@ -48,7 +50,16 @@ func (r *reached) add(node, uid string) {
 	}
 }
 
-// mayBe records that a create has taken effect, or may. A later one on the node may be refused, which says nothing about it.
+// takenBack reports whether a write has left its node as it was, with a pod: the release has then not reached the node. A node
+// without one stays reached when a create is refused. It counts as failed if that does not end, and gives its place to no other.
+func (w *write) takenBack(r *result) bool {
+	if w.create == nil {
+		return r.undone
+	}
+	return w.succeeds && (r.fate == delivery.Refused || r.fate == delivery.OverQuota || r.fate == delivery.Throttled)
+}
+
+// mayBe records that a create is not taken back, whatever becomes of later ones on the node.
 func (r *reached) mayBe(w *write) {
 	if r.by == w.goal() && len(r.nodes[w.node()]) > 0 {
 		r.add(w.node(), mayBeCreated)

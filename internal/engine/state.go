@@ -7,7 +7,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/view"
 )
@@ -80,10 +79,10 @@ func (s *state) reachEnds(w *write, r *result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case w.create != nil && (r.fate == delivery.Unknown || !r.undone):
-		s.reached.mayBe(w)
-	case r.undone:
+	case w.takenBack(r):
 		s.reached.undo(w)
+	case w.create != nil:
+		s.reached.mayBe(w)
 	}
 }
 

@@ -457,6 +457,7 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 		}
 		for _, p := range pods {
 			w.known, w.taken = append(w.known, p.UID), append(w.taken, p.Name)
+			w.succeeds = w.succeeds || p.Hash != w.hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded
 			if p.Created.After(w.newest) {
 				w.newest = p.Created
 			}

@@ -31,6 +31,7 @@ type write struct {
 	guarded   bool         // it was decided with a guard in force
 	release   release      // the one that reaches the node by this write; zero: none
 	keeper    uint64       // the UID of the object that kept the state when it was decided
+	succeeds  bool         // a pod of another revision was on the node when a create was decided
 	begun     begun        // what was true when it was started, for the checker
 }
 

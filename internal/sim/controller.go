@@ -310,7 +310,9 @@ func (c *controller) submit(set *daemonSet) {
 		}
 		for i := range c.in.Pods {
 			if c.in.Pods[i].Node == n.Node {
-				w.known = append(w.known, c.in.Pods[i].UID)
+				p := &c.in.Pods[i]
+				w.known = append(w.known, p.UID)
+				w.succeeds = w.succeeds || p.Hash != w.hash && live(p)
 			}
 		}
 		w.had = c.w.check.had(c, n.Node, w.hash)

@@ -8,7 +8,7 @@ type reached struct {
 	nodes map[string]map[string]bool // by node: the UIDs of the pods whose deletes or changes reached it; empty: a create did
 }
 
-// mayBeCreated stands for a create that has taken effect, or may. No pod has this UID.
+// mayBeCreated stands for a create that is not taken back. No pod has this UID.
 const mayBeCreated = "?"
 
 // goal returns what the write gives its node, if it reaches it.
@@ -52,6 +52,14 @@ func (c *controller) reaches(w *write) {
 	k.nodes[w.node()][w.uid()] = true
 }
 
+// takenBack reports whether a write has left its node as it was, with a pod.
+func (w *write) takenBack(o *delivery.Outcome) bool {
+	if w.create == nil {
+		return o.Undone()
+	}
+	return w.succeeds && (o.Fate == delivery.Refused || o.Fate == delivery.OverQuota || o.Fate == delivery.Throttled)
+}
+
 // ends records how such a write has ended. That a create is refused says nothing about an earlier one on the node.
 func (r *reached) ends(w *write, o *delivery.Outcome) {
 	begun := r.nodes[w.node()]
@@ -59,12 +67,12 @@ func (r *reached) ends(w *write, o *delivery.Outcome) {
 		return
 	}
 	switch {
-	case w.create != nil && (o.Fate == delivery.Unknown || !o.Undone()):
-		begun[mayBeCreated] = true
-	case o.Undone():
+	case w.takenBack(o):
 		if delete(begun, w.uid()); len(begun) == 0 {
 			delete(r.nodes, w.node())
 		}
+	case w.create != nil:
+		begun[mayBeCreated] = true
 	}
 }
 

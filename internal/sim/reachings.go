@@ -26,13 +26,12 @@ func (r reachings) begin(w *write) {
 	r[w.begun.as][w.uid()] = true
 }
 
-// end records how a write has ended. What had no effect has not reached the node. What another write has begun there stays, and so
-// does a create that has taken effect, or may.
+// end records how a write has ended. What another write has begun on the node stays.
 func (r reachings) end(w *write, o *delivery.Outcome) {
 	switch {
-	case w.create != nil && (o.Fate == delivery.Unknown || !o.Undone()):
-		r[w.begun.as][mayBeCreated] = true
-	case o.Undone():
+	case w.takenBack(o):
 		delete(r[w.begun.as], w.uid())
+	case w.create != nil:
+		r[w.begun.as][mayBeCreated] = true
 	}
 }
