@@ -24,7 +24,7 @@ type Input struct {
 	// Release is the release that is under way; nil: every node is for Set.
 	Release *Release
 	// Reached has, by node name, the last release that has begun to give the node its target: with a Delete
-	// that Reaches, or with a Create that is not Stable.
+	// or Change that Reaches, or with a Create that is not Stable, and that was not refused beside an old pod.
 	Reached map[string]int
 	// Guard holds pods that labels or the placement would remove; nil: nothing does.
 	Guard *Guard
