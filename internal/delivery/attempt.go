@@ -105,6 +105,9 @@ type Outcome struct {
 	NamesTaken bool
 }
 
+// IsRefusal reports whether the API server has answered that it does not do this now.
+func (f Fate) IsRefusal() bool { return f == Refused || f == OverQuota || f == Throttled }
+
 // Undone reports whether the write has had no effect. A write without an answer may still take effect
 // later, even if a read says so.
 func (o *Outcome) Undone() bool {

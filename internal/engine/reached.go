@@ -4,8 +4,6 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
-
-	"everynode/internal/delivery"
 )
 
 // releaseID identifies a release of a DaemonSet. The zero value is not a release.
@@ -56,7 +54,7 @@ func (w *write) takenBack(r *result) bool {
 	if w.create == nil {
 		return r.undone
 	}
-	return w.succeeds && (r.fate == delivery.Refused || r.fate == delivery.OverQuota || r.fate == delivery.Throttled)
+	return w.succeeds && r.fate.IsRefusal()
 }
 
 // mayBe records that a create is not taken back, whatever becomes of later ones on the node.

@@ -74,7 +74,7 @@ func (s *state) reach(w *write) {
 	s.reached.begin(w)
 }
 
-// reachEnds records how such a write has ended. Others change nothing.
+// reachEnds records how such a write has ended. A write that reaches no node changes nothing.
 func (s *state) reachEnds(w *write, r *result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -57,7 +57,7 @@ func (w *write) takenBack(o *delivery.Outcome) bool {
 	if w.create == nil {
 		return o.Undone()
 	}
-	return w.succeeds && (o.Fate == delivery.Refused || o.Fate == delivery.OverQuota || o.Fate == delivery.Throttled)
+	return w.succeeds && o.Fate.IsRefusal()
 }
 
 // ends records how such a write has ended. That a create is refused says nothing about an earlier one on the node.
