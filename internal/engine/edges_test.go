@@ -286,7 +286,7 @@ func TestLateSlotsAreNotLost(t *testing.T) {
 		t.Errorf("due after an hour: %q", due)
 	}
 	s.retryable(later.Add(time.Hour), nil)
-	if len(s.retries) != 0 || len(s.timers) != 0 {
-		t.Errorf("%d retries and %d timers are left", len(s.retries), len(s.timers))
+	if len(s.retries.slots) != 0 || len(s.retries.timers) != 0 {
+		t.Errorf("%d retries and %d timers are left", len(s.retries.slots), len(s.retries.timers))
 	}
 }

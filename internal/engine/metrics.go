@@ -307,7 +307,7 @@ func (s *state) tally(reasons map[plan.Reason]int) (t setTally) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, slots := range s.retries {
+	for _, slots := range s.retries.slots {
 		if slices.ContainsFunc(slots, func(r retry) bool { return r.at.After(now) }) {
 			t.retrying++
 		}

@@ -183,8 +183,8 @@ func TestRecreatedRemembersNothing(t *testing.T) {
 		e := value.(*engine)
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if st := e.states[keyOf(c.set())]; len(e.states) != 1 || st.id.uid != c.set().UID || len(st.retries) != 0 {
-			t.Errorf("%d states, the last of %s with %d retries", len(e.states), st.id.uid, len(st.retries))
+		if st := e.states[keyOf(c.set())]; len(e.states) != 1 || st.id.uid != c.set().UID || len(st.retries.slots) != 0 {
+			t.Errorf("%d states, the last of %s with %d retries", len(e.states), st.id.uid, len(st.retries.slots))
 		}
 	})
 }

@@ -10,11 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
@@ -312,10 +312,15 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	return in
 }
 
+// grantsNothing reports whether a release is under way and grants nothing now, so that the target's creates are not tried.
+func (c *course) grantsNothing() bool {
+	return c.release != nil && !c.release.Grants && !c.release.Back
+}
+
 // reportOn returns what people read in addition to the state.
 func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutReport {
 	c, in, t := &st.course, &next.seen, st.ledger.Totals().Exposure
-	r := view.RolloutReport{Assists: c.assists, Guard: next.guard, HeldText: next.text(), Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
+	r := view.RolloutReport{Assists: c.assists, Refused: t.Refused, Guard: next.guard, HeldText: next.text(), Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
 		Failed: in.Failed, Other: in.Other, Leaked: t.Leaked, Eligible: st.ledger.Status().Desired}}
 	if c.policy != nil {
 		r.Policy = &c.policy.policy
@@ -341,13 +346,26 @@ func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutRepo
 		}
 		failed[v.Node] = cmp.Or(c.failed[v.Node], st.now)
 		r.Failures = append(r.Failures, view.RolloutFailure{Node: v.Node, Reason: v.Failure().String(),
-			Message: strings.TrimSpace(v.Pod + ": " + cmp.Or(e.index.trouble(set.ds.UID, v.Node, v.Pod), v.Reason.Sentence())), Since: metav1.NewTime(failed[v.Node])})
+			Message: failureText(e.index, set.ds.UID, v, st.waitsOf(v.Node, st.now)), Since: metav1.NewTime(failed[v.Node])})
 	})
 	c.failed = failed
 	slices.SortFunc(r.Failures, func(a, b view.RolloutFailure) int {
 		return cmp.Or(a.Since.Compare(b.Since.Time), cmp.Compare(a.Node, b.Node))
 	})
 	return r
+}
+
+// failureText returns what people read about a node that has failed: which pod is in what trouble, or who refuses one.
+func failureText(ix *index, set types.UID, v *plan.Verdict, waits []plan.Wait) string {
+	refused := slices.IndexFunc(waits, func(w plan.Wait) bool { return w.Act.Kind == plan.Creating })
+	if v.Failure() == plan.NotAdmitted && refused >= 0 {
+		return waits[refused].What
+	}
+	text := cmp.Or(ix.trouble(set, v.Node, v.Pod), v.Reason.Sentence())
+	if v.Pod == "" {
+		return text
+	}
+	return v.Pod + ": " + text
 }
 
 // spent returns why a release cannot continue although it may: nodes that have failed, or whose pods were not ready

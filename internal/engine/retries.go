@@ -16,8 +16,11 @@ import (
 // forgetRetry is how long a pause is remembered after its end, so that the next one grows.
 const forgetRetry = 2 * delivery.MaxRetry
 
-// retries holds the slots that have failed, by node name.
-type retries map[string][]retry
+// retries holds the slots that have failed.
+type retries struct {
+	slots  map[string][]retry // by node name
+	timers timers             // when to look at their nodes; some entries are outdated
+}
 
 // retry is when a failed slot may be retried, and what has failed.
 type retry struct {
@@ -28,37 +31,48 @@ type retry struct {
 }
 
 // of returns what is remembered about a slot; the zero value: nothing.
-func (r retries) of(node string, act plan.Act) retry {
-	if i := slices.IndexFunc(r[node], func(o retry) bool { return o.act == act }); i >= 0 {
-		return r[node][i]
+func (r *retries) of(node string, act plan.Act) retry {
+	if i := slices.IndexFunc(r.slots[node], func(o retry) bool { return o.act == act }); i >= 0 {
+		return r.slots[node][i]
 	}
 	return retry{act: act}
 }
 
 // drop forgets the slots of a node that is selects.
-func (r retries) drop(node string, is func(retry) bool) {
-	if left := slices.DeleteFunc(r[node], is); len(left) > 0 {
-		r[node] = left
+func (r *retries) drop(node string, is func(retry) bool) {
+	if left := slices.DeleteFunc(r.slots[node], is); len(left) > 0 {
+		r.slots[node] = left
 	} else {
-		delete(r, node)
+		delete(r.slots, node)
 	}
 }
 
 // forget forgets one slot.
-func (r retries) forget(node string, act plan.Act) {
+func (r *retries) forget(node string, act plan.Act) {
 	r.drop(node, func(o retry) bool { return o.act == act })
+}
+
+// failed postpones a slot, longer each time.
+func (r *retries) failed(node string, act plan.Act, at delivery.Pace, now time.Time, what string) {
+	delay := at.Next(r.of(node, act).delay)
+	r.put(node, retry{act: act, at: now.Add(delay), delay: delay, what: what})
+}
+
+// put postpones a slot.
+func (r *retries) put(node string, o retry) {
+	r.forget(node, o.act)
+	if r.slots == nil {
+		r.slots = map[string][]retry{}
+	}
+	r.slots[node] = append(r.slots[node], o)
+	heap.Push(&r.timers, timer{at: o.at, node: node})
 }
 
 // failed postpones a slot.
 func (s *state) failed(node string, act plan.Act, at delivery.Pace, now time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.putOffFor(node, act, at, now, what)
-}
-
-func (s *state) putOffFor(node string, act plan.Act, at delivery.Pace, now time.Time, what string) {
-	delay := at.Next(s.retries.of(node, act).delay)
-	s.retry(node, retry{act: act, at: now.Add(delay), delay: delay, what: what})
+	s.retries.failed(node, act, at, now, what)
 }
 
 // putOff postpones an untried slot until at.
@@ -66,14 +80,8 @@ func (s *state) putOff(node string, act plan.Act, at time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.retries.of(node, act); at.After(r.at) {
-		s.retry(node, retry{act: act, at: at, delay: r.delay, what: what})
+		s.retries.put(node, retry{act: act, at: at, delay: r.delay, what: what})
 	}
-}
-
-func (s *state) retry(node string, r retry) {
-	s.retries.forget(node, r.act)
-	s.retries[node] = append(s.retries[node], r)
-	heap.Push(&s.timers, timer{at: r.at, node: node})
 }
 
 // worked clears the slot's failures.
@@ -98,19 +106,19 @@ func (s *state) waits(node string, act plan.Act, now time.Time) bool {
 	return refused && act.Kind == plan.Creating || s.retries.of(node, act).at.After(now)
 }
 
-// waitsOf returns what waits on a node.
+// waitsOf returns what waits on a node, and creates that have not been tried since they could be.
 func (s *state) waitsOf(node string, now time.Time) (waits []plan.Wait) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if what, refused := s.trial.refused[node]; refused {
-		waits = append(waits, plan.Wait{What: what})
+		waits = append(waits, plan.Wait{What: what, Pause: s.trial.pause})
 	}
-	for _, r := range s.retries[node] {
+	for _, r := range s.retries.slots[node] {
 		until := r.at
 		if !isWrite(r) && r.at.After(s.claimedAt) && !r.at.After(now) {
 			until = now.Add(delivery.FirstRetry) // it was not due when pods were claimed for this decision
 		}
-		if until.After(now) {
+		if until.After(now) || r.act.Kind == plan.Creating {
 			waits = append(waits, plan.Wait{Act: r.act, Until: until, What: r.what, Pause: r.delay})
 		}
 	}
@@ -127,10 +135,14 @@ func (s *state) afresh(generation int64) bool {
 	if before == 0 || before == generation {
 		return false
 	}
-	// Continuous edits must not cause a try on all nodes each time.
-	calm := s.trial.passed && len(s.retries)+len(s.trial.refused) == 0
-	s.retries, s.timers, s.trial = retries{}, nil, trial{passed: calm}
+	s.forgetRefusals()
 	return true
+}
+
+// forgetRefusals lets all slots be tried, but not all at once: there may be one edit, or one release, after the other.
+func (s *state) forgetRefusals() {
+	calm := s.trial.passed && len(s.retries.slots)+len(s.trial.refused) == 0
+	s.retries, s.trial = retries{}, trial{passed: calm}
 }
 
 // isWrite reports whether the slot is that of a write in a plan.
@@ -157,24 +169,35 @@ func (s *state) renewed(node string) {
 	delete(s.remakes, node)
 }
 
-// retryable appends to into the nodes with slots that may be retried, and returns when the next
-// one may be; zero when none waits. Each is returned once, however late the call. The length of a
-// slot's pause is remembered for a while longer.
+// retryable appends to into the nodes with slots that may be retried, or that are forgotten, and returns when that is
+// next the case; zero when none waits. Each is returned once, however late the call. The length of a slot's pause is
+// remembered for a while longer; that of a create until it is tried, while a release grants nothing.
 func (s *state) retryable(now time.Time, into []string) ([]string, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.timers) > 0 && !s.timers[0].at.After(now) {
-		t := heap.Pop(&s.timers).(timer)
-		if slices.ContainsFunc(s.retries[t.node], func(r retry) bool { return t.at.Equal(r.at) }) {
+	first := len(into)
+	for len(s.retries.timers) > 0 && !s.retries.timers[0].at.After(now) {
+		t := heap.Pop(&s.retries.timers).(timer)
+		if slices.ContainsFunc(s.retries.slots[t.node], func(r retry) bool { return t.at.Equal(r.at) }) {
 			into = append(into, t.node)
-			heap.Push(&s.timers, timer{at: t.at.Add(forgetRetry), node: t.node})
+			heap.Push(&s.retries.timers, timer{at: t.at.Add(forgetRetry), node: t.node})
 		}
-		s.retries.drop(t.node, func(r retry) bool { return t.at.Equal(r.at.Add(forgetRetry)) })
+		old := func(r retry) bool { return !t.at.Before(r.at.Add(forgetRetry)) }
+		switch {
+		case !slices.ContainsFunc(s.retries.slots[t.node], old):
+		case s.course.grantsNothing():
+			heap.Push(&s.retries.timers, timer{at: t.at.Add(forgetRetry), node: t.node})
+		default:
+			s.retries.drop(t.node, old)
+			into = append(into, t.node)
+		}
 	}
-	if len(s.timers) == 0 {
+	slices.Sort(into[first:])
+	into = into[:first+len(slices.Compact(into[first:]))]
+	if len(s.retries.timers) == 0 {
 		return into, time.Time{}
 	}
-	return into, s.timers[0].at
+	return into, s.retries.timers[0].at
 }
 
 // timer is when to look at a node again.

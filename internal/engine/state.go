@@ -52,9 +52,8 @@ type state struct {
 	mu         sync.Mutex
 	generation int64     // of the DaemonSet, when it was last decided on
 	claimedAt  time.Time // when pods were last claimed, except those that wait
-	// retries and trial are of this generation.
+	// retries and trial are of this generation, and of the release under way.
 	retries retries
-	timers  timers // when to look at the nodes of retries; some entries are outdated
 	backoff map[string]plan.Backoff
 	found   map[string]bool // UIDs of ended pods that were announced
 	// remakes has, by node name, the pods that were created recently, all of the revision remadeOf.
@@ -98,7 +97,7 @@ func (s *state) reachedWith(node, target string) int {
 }
 
 func newState(id identity) *state {
-	return &state{id: id, retries: retries{}, backoff: map[string]plan.Backoff{}, found: map[string]bool{}}
+	return &state{id: id, backoff: map[string]plan.Backoff{}, found: map[string]bool{}}
 }
 
 // stateOf returns the memory of exactly this DaemonSet; an earlier one of the same name has left none.

@@ -60,11 +60,11 @@ func (s *state) sweep(now time.Time, ix *index) {
 	s.remakes = without(s.remakes, func(_ string, r remade) bool { return r.Expired(now) })
 	s.unsettled = without(s.unsettled, func(_ string, n unsettled) bool { return now.After(n.until) })
 	s.found = without(s.found, func(uid string, _ bool) bool { return gone[uid] })
-	if len(s.retries) == 0 {
-		s.retries = retries{} // retryable deletes them, once it has said that they are due
+	if len(s.retries.slots) == 0 {
+		s.retries.slots = nil // retryable deletes them, once it has said that they are due
 	}
-	if len(s.timers) == 0 {
-		s.timers = nil
+	if len(s.retries.timers) == 0 {
+		s.retries.timers = nil
 	}
 }
 

@@ -355,6 +355,11 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 	if st.set != set || st.hash != hash {
 		st.mold = sync.OnceValues(func() (*view.Mold, error) { return view.NewMold(set.ds, hash) })
 	}
+	if r := follows.release; r.number != 0 && r != st.following.release {
+		st.mu.Lock()
+		st.forgetRefusals() // they were about another release, and would fail this one
+		st.mu.Unlock()
+	}
 	st.set, st.hash, st.following = set, hash, follows
 	st.edited(hash)
 	return !same

@@ -353,7 +353,7 @@ func ActOf(remove *Delete, change *Change) Act {
 type Wait struct {
 	Act Act
 	// Until is the end; zero while it is not known. The caller then looks at the node again when the
-	// wait is over.
+	// wait is over. A wait that is over says that the write has not been tried since.
 	Until time.Time
 	// What was refused, and by whom, as far as known.
 	What string

@@ -41,8 +41,11 @@ type Release struct {
 type Exposure struct {
 	// Exposed nodes have a pod of the target, or are about to get one; also nodes that should no longer have a pod,
 	// once it is gone. Well are those whose pod of the target is available. UnderWay are those that are neither well
-	// nor excused (I5) nor Leaving, and Failed those of them that have failed.
+	// nor excused (I5) nor Leaving, and Failed those of them that have failed, and those that are Refused.
 	Exposed, Well, UnderWay, Failed int
+	// Refused nodes keep a pod of another revision because the API server keeps refusing the target's. They are not
+	// Exposed.
+	Refused int
 	// Stranded nodes have the target in a release that goes back, and are down: they go back when they are up.
 	Stranded int
 	// Other nodes have a live pod of neither revision.
@@ -62,6 +65,7 @@ func (e *Exposure) apply(v *Verdict, sign int) {
 	count(&e.Well, s.Well, sign)
 	count(&e.UnderWay, s.UnderWay, sign)
 	count(&e.Failed, s.Failure != Unfailed, sign)
+	count(&e.Refused, s.Failure != Unfailed && !s.Exposed, sign)
 	count(&e.Other, s.Other, sign)
 	count(&e.Stranded, s.Stranded, sign)
 	count(&e.Leaked, s.Leaked, sign)
@@ -193,7 +197,7 @@ func (e exposure) failure() Failure {
 		return Restarting
 	case b.Hash == e.set.Hash && !b.Expired(e.in.Now) && b.Delay >= firstBackoff<<min(r.Restarts-1, 10):
 		return Restarting
-	case p == nil && e.in.notAdmitted(e.v.Node):
+	case p == nil && e.in.refusal(e.v.Node) >= 0:
 		return NotAdmitted
 	case p == nil || e.available(p):
 		return Unfailed
@@ -227,9 +231,9 @@ func (p *Pod) began() time.Time {
 // failed: a webhook that is being replaced answers sooner.
 const refusedFor = 30 * time.Second
 
-// notAdmitted reports whether the API server keeps refusing the node's pod.
-func (in *Input) notAdmitted(node string) bool {
-	return slices.ContainsFunc(in.Waits[node], func(w Wait) bool { return w.Act.Kind == Creating && w.Pause >= refusedFor })
+// refusal returns which of the node's waits shows that the API server keeps refusing its pod; -1: none.
+func (in *Input) refusal(node string) int {
+	return slices.IndexFunc(in.Waits[node], func(w Wait) bool { return w.Act.Kind == Creating && w.Pause >= refusedFor })
 }
 
 // awaitTurn handles a node that does not have the target. v is what the stable revision asks for, and that comes
@@ -252,6 +256,21 @@ func (e exposure) awaitTurn(stable *site) {
 	}
 	if e.turn() && !e.v.acts() {
 		e.takeTurn()
+		e.refused()
+	}
+}
+
+// refused fails a node whose turn has come, and that keeps its pod because the API server refuses the one of the target
+// beside it. No other node gets its turn instead. Unless it may be tried again, it gives that as its reason.
+func (e exposure) refused() {
+	i := e.in.refusal(e.v.Node)
+	if len(e.v.creates) == 0 || e.live == 0 || i < 0 {
+		return
+	}
+	e.v.release.Failure, e.v.release.Reachable = NotAdmitted, false
+	if !e.in.Release.Grants {
+		e.v.rest()
+		e.v.Reason, e.v.Detail = WriteFailed, e.in.Waits[e.v.Node][i].What
 	}
 }
 
@@ -343,7 +362,7 @@ func (in *Input) rooms(t *Totals) (r rooms) {
 			return rooms{}
 		}
 		r.grants = w.Quota - t.Exposure.Exposed
-		r.underWay = max(maxUnavailable, maxSurge) + w.Forgiven - t.Exposure.UnderWay
+		r.underWay = max(maxUnavailable, maxSurge) + max(w.Forgiven-t.Exposure.Refused, 0) - t.Exposure.UnderWay
 	}
 	r.each = [kinds]int{
 		replace: maxUnavailable - t.Down,

@@ -232,7 +232,7 @@ func TestExposureIsARecount(t *testing.T) {
 		if w.in.Release.Back {
 			t.Skip()
 		}
-		exposed, well, other := 0, 0, 0
+		exposed, well, other, refusals := 0, 0, 0, 0
 		for _, n := range w.in.Nodes {
 			if w.has(n) {
 				exposed++
@@ -241,13 +241,15 @@ func TestExposureIsARecount(t *testing.T) {
 			count(&other, slices.ContainsFunc(w.podsOf(n.Name), func(p Pod) bool { return p.Hash == "c" && isLive(p) && !p.Left }), 1)
 		}
 		for _, v := range out.Verdicts {
-			if v.Failure() != Unfailed && (v.release.Well || !v.release.UnderWay || !v.release.Exposed) {
+			refused := v.Failure() == NotAdmitted && !v.release.Exposed
+			if v.Failure() != Unfailed && (v.release.Well || v.release.Reachable || v.release.UnderWay == refused || v.release.Exposed == refused) {
 				t.Fatalf("%s has failed and is well, or not under way", v.Node)
 			}
+			count(&refusals, refused, 1)
 			count(&well, v.release.Well, 1)
 		}
 		e := out.Exposure
-		if e.Exposed != exposed || e.Other != other || e.Well != well || e.Well+e.UnderWay > e.Exposed {
+		if e.Exposed != exposed || e.Other != other || e.Well != well || e.Refused != refusals || e.Well+e.UnderWay > e.Exposed {
 			t.Fatalf("%+v, want %d exposed and %d others\n%s", e, exposed, other, Render(out, w.in.Now))
 		}
 	})

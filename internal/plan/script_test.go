@@ -148,7 +148,7 @@ func parseSection(in *Input, section, text string) (err error) {
 }
 
 // parseWait parses: DURATION create|delete|force|change|claim POD WHAT...; a DURATION of "-" is a wait whose
-// end is not known.
+// end is not known, and a negative one has ended that long ago, and was as long.
 func parseWait(words []string, in *Input) (w Wait, err error) {
 	if len(words) < 3 {
 		return w, fmt.Errorf("want a duration, a kind, a pod or -, and what was refused")
@@ -165,7 +165,7 @@ func parseWait(words []string, in *Input) (w Wait, err error) {
 	if words[0] != "-" {
 		var d time.Duration
 		d, err = time.ParseDuration(words[0])
-		w.Until, w.Pause = in.Now.Add(d), d
+		w.Until, w.Pause = in.Now.Add(d), d.Abs()
 	}
 	return w, err
 }

@@ -26,8 +26,9 @@ type controller struct {
 	index   *index
 	in      plan.Input
 	out     plan.Plan
-	hash    string // the revision that the last decision was about
-	edition int64  // the generation that it was about
+	hash    string  // the revision that the last decision was about
+	edition int64   // the generation that it was about
+	tried   release // the last release that retries are about
 	ledger  ledger
 	backoff map[string]plan.Backoff
 	changed map[string]time.Time // when a node was seen to change

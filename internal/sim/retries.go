@@ -36,7 +36,7 @@ func (c *controller) renewed(node string) {
 	}
 }
 
-// edited forgets what was refused before an edit.
+// edited forgets what was refused before an edit, or in another release.
 func (c *controller) edited(set *daemonSet) {
 	if c.edition != 0 && c.edition != set.generation {
 		clear(c.retries)
@@ -44,6 +44,10 @@ func (c *controller) edited(set *daemonSet) {
 		c.applier.quotaWait, c.applier.pause, c.applier.resume = 0, 0, 0
 	}
 	c.edition = set.generation
+	if r := c.course.release; r != nil && c.course.releaseID() != c.tried {
+		c.tried = c.course.releaseID()
+		clear(c.retries)
+	}
 }
 
 // nextRetry returns when the first postponed slot may be tried; 0: none is postponed.
@@ -69,15 +73,15 @@ func (c *controller) waits(node string, act plan.Act) bool {
 	return c.retries[slot{node, act}].at > c.w.now
 }
 
-// waiting returns the slots whose time has not come.
+// waiting returns the slots whose time has not come, and creates that have not been tried since it did.
 func (c *controller) waiting() map[string][]plan.Wait {
 	waits := map[string][]plan.Wait{}
 	if c.w.bug == WaitsHoldRoom {
 		return waits
 	}
 	for _, s := range slices.SortedFunc(maps.Keys(c.retries), slot.compare) {
-		if r := c.retries[s]; r.at > c.w.now {
-			waits[s.node] = append(waits[s.node], plan.Wait{Act: s.act, Until: c.clock().Add(r.at - c.w.now)})
+		if r := c.retries[s]; r.at > c.w.now || s.act.Kind == plan.Creating {
+			waits[s.node] = append(waits[s.node], plan.Wait{Act: s.act, Until: c.clock().Add(r.at - c.w.now), Pause: r.delay})
 		}
 	}
 	return waits

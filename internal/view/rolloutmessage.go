@@ -126,11 +126,23 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 	case rollout.PauseRequested:
 		return fmt.Sprintf("spec.paused: %d of %d nodes have %s, and no more get it", n.Exposed, n.Eligible, s.Target)
 	case rollout.TooManyFailed:
-		return fmt.Sprintf("%s: %d of %d nodes with %s failed; resume (stop %d) continues it, abort takes it back", wave, n.Failed, n.Exposed, s.Target, s.Stops)
+		return fmt.Sprintf("%s: %s; resume (stop %d) continues it, abort takes it back", wave, failuresText(s, r), s.Stops)
 	case rollout.AbortRequested, rollout.FailedBack, rollout.Reverted:
 		return backText(s, r)
 	}
 	return problemText(s)
+}
+
+// failuresText describes the nodes that have stopped a release.
+func failuresText(s *rollout.State, r *RolloutReport) string {
+	var said []string
+	if failed := r.Nodes.Failed - r.Refused; failed > 0 || r.Refused == 0 {
+		said = append(said, fmt.Sprintf("%d of %d nodes with %s failed", failed, r.Nodes.Exposed, s.Target))
+	}
+	if r.Refused > 0 {
+		said = append(said, fmt.Sprintf("nodes that keep their pods, because the API server refuses those of %s: %d", s.Target, r.Refused))
+	}
+	return strings.Join(said, "; ")
 }
 
 // idleText describes a DaemonSet of which no release is under way, and what will hold the next one.

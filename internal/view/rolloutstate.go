@@ -111,6 +111,8 @@ type RolloutReport struct {
 	// Policy is the policy that the release follows; nil: there is none that can be read.
 	Policy *rollout.Policy
 	Nodes  RolloutNodes
+	// Refused is plan.Exposure.Refused.
+	Refused int
 	// Guard is kept with the state. HeldText says what it holds, if anything.
 	Guard    rollout.Guard
 	HeldText string

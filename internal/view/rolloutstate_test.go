@@ -274,6 +274,17 @@ func TestRolloutMessages(t *testing.T) {
 			t.Errorf("%s: %q", c.reason, got)
 		}
 	}
+	s.Phase, s.Reason = rollout.Halted, rollout.TooManyFailed
+	for refused, want := range []string{"1 of 3 nodes with b failed", "nodes that keep their pods, because the API server refuses those of b: 1"} {
+		r.Refused = refused
+		if got := rolloutMessage(&s, r); got != "wave first/eu: "+want+"; resume (stop 1) continues it, abort takes it back" {
+			t.Error(got)
+		}
+	}
+	r.Nodes.Failed = 2
+	if got := rolloutMessage(&s, r); !strings.Contains(got, ": 1 of 3 nodes with b failed; nodes that keep their pods, because the API server refuses those of b: 1;") {
+		t.Error(got)
+	}
 	for reason := range rollout.ClockSkew + 1 {
 		s.Reason = reason
 		if got := rolloutMessage(&s, r); got == "" || got == reason.String() {
