@@ -22,7 +22,7 @@ var manyMethods = map[string]int{
 	"internal/engine/applier": 38,
 	"internal/engine/engine":  96,
 	"internal/engine/index":   124,
-	"internal/engine/state":   51,
+	"internal/engine/state":   52,
 	"internal/sim/checker":    50,
 	"internal/sim/controller": 59,
 	"internal/sim/index":      27,

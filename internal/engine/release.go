@@ -284,7 +284,7 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	c, t := &st.course, st.ledger.Totals()
 	most, surge := st.ledger.Spec().Budget(t.Status.Desired)
 	in := rollout.Seen{Target: hash, Exposed: t.Exposure.Exposed, Well: t.Exposure.Well, UnderWay: t.Exposure.UnderWay,
-		Failed: t.Exposure.Failed, Other: t.Exposure.Other, Stranded: t.Exposure.Stranded, Bound: max(most, surge), Problem: c.problem,
+		Failed: t.Exposure.Failed, Refused: t.Exposure.Refused, Other: t.Exposure.Other, Stranded: t.Exposure.Stranded, Bound: max(most, surge), Problem: c.problem,
 		Assists: c.assists,
 		Unwell:  e.apply.silent(st.now) || e.api.health.unwell(st.now), Layout: c.order.layout}
 	switch {
@@ -312,15 +312,10 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	return in
 }
 
-// grantsNothing reports whether a release is under way and grants nothing now, so that the target's creates are not tried.
-func (c *course) grantsNothing() bool {
-	return c.release != nil && !c.release.Grants && !c.release.Back
-}
-
 // reportOn returns what people read in addition to the state.
 func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutReport {
 	c, in, t := &st.course, &next.seen, st.ledger.Totals().Exposure
-	r := view.RolloutReport{Assists: c.assists, Refused: t.Refused, Guard: next.guard, HeldText: next.text(), Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
+	r := view.RolloutReport{Assists: c.assists, Refused: in.Refused, Guard: next.guard, HeldText: next.text(), Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
 		Failed: in.Failed, Other: in.Other, Leaked: t.Leaked, Eligible: st.ledger.Status().Desired}}
 	if c.policy != nil {
 		r.Policy = &c.policy.policy
@@ -346,7 +341,7 @@ func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutRepo
 		}
 		failed[v.Node] = cmp.Or(c.failed[v.Node], st.now)
 		r.Failures = append(r.Failures, view.RolloutFailure{Node: v.Node, Reason: v.Failure().String(),
-			Message: failureText(e.index, set.ds.UID, v, st.waitsOf(v.Node, st.now)), Since: metav1.NewTime(failed[v.Node])})
+			Message: failureText(e.index, set.ds.UID, v, st.refusal(v.Node)), Since: metav1.NewTime(failed[v.Node])})
 	})
 	c.failed = failed
 	slices.SortFunc(r.Failures, func(a, b view.RolloutFailure) int {
@@ -356,13 +351,12 @@ func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutRepo
 }
 
 // failureText returns what people read about a node that has failed: which pod is in what trouble, or who refuses one.
-func failureText(ix *index, set types.UID, v *plan.Verdict, waits []plan.Wait) string {
-	refused := slices.IndexFunc(waits, func(w plan.Wait) bool { return w.Act.Kind == plan.Creating })
-	if v.Failure() == plan.NotAdmitted && refused >= 0 {
-		return waits[refused].What
-	}
+func failureText(ix *index, set types.UID, v *plan.Verdict, by refusal) string {
 	text := cmp.Or(ix.trouble(set, v.Node, v.Pod), v.Reason.Sentence())
-	if v.Pod == "" {
+	switch {
+	case v.Failure() == plan.NotAdmitted:
+		return by.what
+	case v.Pod == "":
 		return text
 	}
 	return v.Pod + ": " + text

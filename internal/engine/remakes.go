@@ -75,7 +75,7 @@ func (s *state) edited(hash string) {
 	}
 }
 
-// notice remembers what happens to the pod that was last created on a node.
+// notice remembers what happens to the pod that was last created on a node, and that a release has a pod there.
 func (s *state) notice(node string, pods []*plan.Pod, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,6 +83,7 @@ func (s *state) notice(node string, pods []*plan.Pod, now time.Time) {
 		r.Remakes = r.Noticed(pods, now)
 		s.remakes[node] = r
 	}
+	s.refusals.notice(node, pods)
 }
 
 // tellRemakes returns what an event must report about the node, once for each pause.

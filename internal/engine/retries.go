@@ -106,20 +106,20 @@ func (s *state) waits(node string, act plan.Act, now time.Time) bool {
 	return refused && act.Kind == plan.Creating || s.retries.of(node, act).at.After(now)
 }
 
-// waitsOf returns what waits on a node, and creates that have not been tried since they could be.
+// waitsOf returns what waits on a node.
 func (s *state) waitsOf(node string, now time.Time) (waits []plan.Wait) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if what, refused := s.trial.refused[node]; refused {
-		waits = append(waits, plan.Wait{What: what, Pause: s.trial.pause})
+		waits = append(waits, plan.Wait{What: what})
 	}
 	for _, r := range s.retries.slots[node] {
 		until := r.at
 		if !isWrite(r) && r.at.After(s.claimedAt) && !r.at.After(now) {
 			until = now.Add(delivery.FirstRetry) // it was not due when pods were claimed for this decision
 		}
-		if until.After(now) || r.act.Kind == plan.Creating {
-			waits = append(waits, plan.Wait{Act: r.act, Until: until, What: r.what, Pause: r.delay})
+		if until.After(now) {
+			waits = append(waits, plan.Wait{Act: r.act, Until: until, What: r.what})
 		}
 	}
 	return waits
@@ -135,14 +135,10 @@ func (s *state) afresh(generation int64) bool {
 	if before == 0 || before == generation {
 		return false
 	}
-	s.forgetRefusals()
-	return true
-}
-
-// forgetRefusals lets all slots be tried, but not all at once: there may be one edit, or one release, after the other.
-func (s *state) forgetRefusals() {
+	// Continuous edits must not cause a try on all nodes each time.
 	calm := s.trial.passed && len(s.retries.slots)+len(s.trial.refused) == 0
-	s.retries, s.trial = retries{}, trial{passed: calm}
+	s.retries, s.trial, s.refusals = retries{}, trial{passed: calm}, refusedNodes{}
+	return true
 }
 
 // isWrite reports whether the slot is that of a write in a plan.
@@ -166,34 +162,24 @@ func (s *state) renewed(node string) {
 	defer s.mu.Unlock()
 	s.retries.drop(node, isWrite)
 	delete(s.trial.refused, node)
+	delete(s.refusals.nodes, node)
 	delete(s.remakes, node)
 }
 
-// retryable appends to into the nodes with slots that may be retried, or that are forgotten, and returns when that is
-// next the case; zero when none waits. Each is returned once, however late the call. The length of a slot's pause is
-// remembered for a while longer; that of a create until it is tried, while a release grants nothing.
+// retryable appends to into the nodes with slots that may be retried, and returns when the next
+// one may be; zero when none waits. Each is returned once, however late the call. The length of a
+// slot's pause is remembered for a while longer.
 func (s *state) retryable(now time.Time, into []string) ([]string, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := len(into)
 	for len(s.retries.timers) > 0 && !s.retries.timers[0].at.After(now) {
 		t := heap.Pop(&s.retries.timers).(timer)
 		if slices.ContainsFunc(s.retries.slots[t.node], func(r retry) bool { return t.at.Equal(r.at) }) {
 			into = append(into, t.node)
 			heap.Push(&s.retries.timers, timer{at: t.at.Add(forgetRetry), node: t.node})
 		}
-		old := func(r retry) bool { return !t.at.Before(r.at.Add(forgetRetry)) }
-		switch {
-		case !slices.ContainsFunc(s.retries.slots[t.node], old):
-		case s.course.grantsNothing():
-			heap.Push(&s.retries.timers, timer{at: t.at.Add(forgetRetry), node: t.node})
-		default:
-			s.retries.drop(t.node, old)
-			into = append(into, t.node)
-		}
+		s.retries.drop(t.node, func(r retry) bool { return t.at.Equal(r.at.Add(forgetRetry)) })
 	}
-	slices.Sort(into[first:])
-	into = into[:first+len(slices.Compact(into[first:]))]
 	if len(s.retries.timers) == 0 {
 		return into, time.Time{}
 	}

@@ -52,7 +52,7 @@ type state struct {
 	mu         sync.Mutex
 	generation int64     // of the DaemonSet, when it was last decided on
 	claimedAt  time.Time // when pods were last claimed, except those that wait
-	// retries and trial are of this generation, and of the release under way.
+	// retries and trial are of this generation.
 	retries retries
 	backoff map[string]plan.Backoff
 	found   map[string]bool // UIDs of ended pods that were announced
@@ -60,6 +60,7 @@ type state struct {
 	remakes   map[string]remade
 	remadeOf  string
 	reached   reached
+	refusals  refusedNodes
 	trial     trial
 	unsettled map[string]unsettled // by node name: creates that may still take effect
 	// class is the priority class that the API server has admitted for a pod.

@@ -311,6 +311,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 					st.endedBeside(s.Pods, st.now)
 				}
 				s.Backoff, s.Waits, s.Reached = st.backoffOf(s.Name, st.now), st.waitsOf(s.Name, st.now), st.reachedWith(s.Name, hash)
+				s.Refused = st.refusal(s.Name).lasting()
 				st.ledger.Look(st.now, *s)
 			})
 		})
@@ -354,11 +355,6 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 	same := st.set != nil && st.following == follows && st.hash == hash && (st.set == set || reflect.DeepEqual(&st.set.spec, &set.spec))
 	if st.set != set || st.hash != hash {
 		st.mold = sync.OnceValues(func() (*view.Mold, error) { return view.NewMold(set.ds, hash) })
-	}
-	if r := follows.release; r.number != 0 && r != st.following.release {
-		st.mu.Lock()
-		st.forgetRefusals() // they were about another release, and would fail this one
-		st.mu.Unlock()
 	}
 	st.set, st.hash, st.following = set, hash, follows
 	st.edited(hash)

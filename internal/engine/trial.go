@@ -101,7 +101,7 @@ func (s *state) takeLate(room int, now time.Time, into []string) ([]string, time
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, first := &s.trial, len(into)
-	into = take(&t.untried, room, into, func(string, struct{}) {})
+	into = take(&t.untried, room, into)
 	into = s.part(now, into)
 	if t.at.After(now) {
 		if len(t.refused) > 0 {
@@ -109,9 +109,7 @@ func (s *state) takeLate(room int, now time.Time, into []string) ([]string, time
 		}
 		return into, time.Time{}
 	}
-	return take(&t.refused, room-(len(into)-first), into, func(node, what string) {
-		s.retries.put(node, retry{act: plan.Act{Kind: plan.Creating}, at: now, delay: t.pause, what: what}) // how long it has waited
-	}), time.Time{}
+	return take(&t.refused, room-(len(into)-first), into), time.Time{}
 }
 
 // part makes each slot wait by itself again, once creates succeed and the last pause was for few:
@@ -130,16 +128,15 @@ func (s *state) part(now time.Time, into []string) []string {
 	return into
 }
 
-// take moves up to room nodes out of a set, and tells of each.
-func take[V any](from *map[string]V, room int, into []string, tell func(node string, value V)) []string {
+// take moves up to room nodes out of a set.
+func take[V any](from *map[string]V, room int, into []string) []string {
 	first := len(into)
-	for node, value := range *from {
+	for node := range *from {
 		if len(into)-first >= room {
 			break
 		}
 		into = append(into, node)
 		delete(*from, node)
-		tell(node, value)
 	}
 	if len(*from) == 0 {
 		*from = nil

@@ -95,6 +95,7 @@ func (e *engine) tellStopped(ctx context.Context, key types.NamespacedName, err 
 // recorded when the write ends, so that no decision sees one part without the other.
 func (s *state) fared(w *write, r *result, err error, now time.Time) {
 	s.reachEnds(w, r)
+	s.refusedOrNot(w, r, err, now)
 	switch r.fate {
 	case delivery.OK:
 		s.worked(w.node(), w.act())

@@ -26,6 +26,9 @@ type Input struct {
 	// Reached has, by node name, the last release that has begun to give the node its target: with a Delete
 	// or Change that Reaches, or with a Create that is not Stable, and that was not refused beside an old pod.
 	Reached map[string]int
+	// Refused has, by node name, how long the API server has been refusing pods of the release's target there: the time
+	// from its first such answer to its last.
+	Refused map[string]time.Duration
 	// Guard holds pods that labels or the placement would remove; nil: nothing does.
 	Guard *Guard
 }
@@ -353,12 +356,10 @@ func ActOf(remove *Delete, change *Change) Act {
 type Wait struct {
 	Act Act
 	// Until is the end; zero while it is not known. The caller then looks at the node again when the
-	// wait is over. A wait that is over says that the write has not been tried since.
+	// wait is over.
 	Until time.Time
 	// What was refused, and by whom, as far as known.
 	What string
-	// Pause is the total length of this wait. It grows with each refused write.
-	Pause time.Duration
 }
 
 // over reports whether the wait has ended.

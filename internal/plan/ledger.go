@@ -38,13 +38,15 @@ type Sight struct {
 	Left    bool
 	// Reached is Input.Reached; zero: none.
 	Reached int
+	// Refused is Input.Refused.
+	Refused time.Duration
 }
 
 // Reset starts over: no node has been looked at.
 func (l *Ledger) Reset(set Spec) {
 	*l = Ledger{
 		in: Input{Set: set, Gone: map[string]bool{}, Backoff: map[string]Backoff{},
-			Waits: map[string][]Wait{}, Left: map[string]bool{}, Reached: map[string]int{}},
+			Waits: map[string][]Wait{}, Left: map[string]bool{}, Reached: map[string]int{}, Refused: map[string]time.Duration{}},
 		slots:   make(map[string]*slot, len(l.slots)),
 		touched: l.touched[:0],
 	}
@@ -120,6 +122,9 @@ func (in *Input) know(s *Sight) {
 	if s.Reached != 0 {
 		in.Reached[s.Name] = s.Reached
 	}
+	if s.Refused != 0 {
+		in.Refused[s.Name] = s.Refused
+	}
 }
 
 func (in *Input) forget() {
@@ -128,6 +133,7 @@ func (in *Input) forget() {
 	clear(in.Waits)
 	clear(in.Left)
 	clear(in.Reached)
+	clear(in.Refused)
 }
 
 // empty reports whether the node has no pod and should have none. Nothing is kept about such a

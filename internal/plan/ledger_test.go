@@ -50,7 +50,7 @@ func (k *kept) look(name string) {
 	if name == "" {
 		return
 	}
-	s := Sight{Name: name, Gone: k.in.Gone[name], Backoff: k.in.Backoff[name], Waits: k.in.Waits[name], Left: k.in.Left[name], Reached: k.in.Reached[name]}
+	s := Sight{Name: name, Gone: k.in.Gone[name], Backoff: k.in.Backoff[name], Waits: k.in.Waits[name], Left: k.in.Left[name], Reached: k.in.Reached[name], Refused: k.in.Refused[name]}
 	for i := range k.in.Nodes {
 		if k.in.Nodes[i].Name == name {
 			s.Node = &k.in.Nodes[i]

@@ -43,8 +43,8 @@ type Exposure struct {
 	// once it is gone. Well are those whose pod of the target is available. UnderWay are those that are neither well
 	// nor excused (I5) nor Leaving, and Failed those of them that have failed, and those that are Refused.
 	Exposed, Well, UnderWay, Failed int
-	// Refused nodes keep a pod of another revision because the API server keeps refusing the target's. They are not
-	// Exposed.
+	// Refused nodes keep a pod of another revision because the API server keeps refusing the target's. They are not Exposed.
+	// Exposed nodes are Refused while another try has no answer yet.
 	Refused int
 	// Stranded nodes have the target in a release that goes back, and are down: they go back when they are up.
 	Stranded int
@@ -65,7 +65,7 @@ func (e *Exposure) apply(v *Verdict, sign int) {
 	count(&e.Well, s.Well, sign)
 	count(&e.UnderWay, s.UnderWay, sign)
 	count(&e.Failed, s.Failure != Unfailed, sign)
-	count(&e.Refused, s.Failure != Unfailed && !s.Exposed, sign)
+	count(&e.Refused, s.Refused, sign)
 	count(&e.Other, s.Other, sign)
 	count(&e.Stranded, s.Stranded, sign)
 	count(&e.Leaked, s.Leaked, sign)
@@ -82,9 +82,9 @@ func (e *Exposure) apply(v *Verdict, sign int) {
 
 // standing is what one node adds to an Exposure.
 type standing struct {
-	Exposed, Well, UnderWay, Other, Reachable, Stranded, Leaked bool
-	Failure                                                     Failure
-	Step                                                        int32 // of Release.Steps, while reachable
+	Exposed, Well, UnderWay, Refused, Other, Reachable, Stranded, Leaked bool
+	Failure                                                              Failure
+	Step                                                                 int32 // of Release.Steps, while reachable
 }
 
 // Failure is why a node counts as failed.
@@ -184,6 +184,7 @@ func (e exposure) expose() {
 	if w.Failure = e.failure(); w.Failure != Unfailed {
 		w.Well = false
 	}
+	w.Refused = w.Failure == NotAdmitted && e.cur != nil
 	w.UnderWay = !w.Well
 }
 
@@ -197,7 +198,7 @@ func (e exposure) failure() Failure {
 		return Restarting
 	case b.Hash == e.set.Hash && !b.Expired(e.in.Now) && b.Delay >= firstBackoff<<min(r.Restarts-1, 10):
 		return Restarting
-	case p == nil && e.in.refusal(e.v.Node) >= 0:
+	case (p == nil || p.Assumed) && e.in.Refused[e.v.Node] >= refusedFor: // Assumed: it is tried again
 		return NotAdmitted
 	case p == nil || e.available(p):
 		return Unfailed
@@ -227,14 +228,9 @@ func (p *Pod) began() time.Time {
 	return p.Created
 }
 
-// refusedFor is how long the pause after a refused create must have grown for the node to count as
-// failed: a webhook that is being replaced answers sooner.
+// refusedFor is how long the API server must have refused a node's pod for the node to count as failed: a webhook that is
+// being replaced answers sooner.
 const refusedFor = 30 * time.Second
-
-// refusal returns which of the node's waits shows that the API server keeps refusing its pod; -1: none.
-func (in *Input) refusal(node string) int {
-	return slices.IndexFunc(in.Waits[node], func(w Wait) bool { return w.Act.Kind == Creating && w.Pause >= refusedFor })
-}
 
 // awaitTurn handles a node that does not have the target. v is what the stable revision asks for, and that comes
 // first, except for an update: from a third revision a node goes straight to the target. When the node's turn has
@@ -261,17 +257,13 @@ func (e exposure) awaitTurn(stable *site) {
 }
 
 // refused fails a node whose turn has come, and that keeps its pod because the API server refuses the one of the target
-// beside it. No other node gets its turn instead. Unless it may be tried again, it gives that as its reason.
+// beside it. No other node gets its turn instead, and until it may be tried again the step does not wait for it.
 func (e exposure) refused() {
-	i := e.in.refusal(e.v.Node)
-	if len(e.v.creates) == 0 || e.live == 0 || i < 0 {
+	if len(e.v.creates) == 0 || e.live == 0 || e.in.Refused[e.v.Node] < refusedFor {
 		return
 	}
-	e.v.release.Failure, e.v.release.Reachable = NotAdmitted, false
-	if !e.in.Release.Grants {
-		e.v.rest()
-		e.v.Reason, e.v.Detail = WriteFailed, e.in.Waits[e.v.Node][i].What
-	}
+	e.v.release.Failure, e.v.release.Refused = NotAdmitted, true
+	e.v.release.Reachable = !slices.ContainsFunc(e.in.Waits[e.v.Node], func(w Wait) bool { return w.Act.Kind == Creating && !w.over(e.in.Now) })
 }
 
 // turn sets the position of a node that could be granted the target, and reports whether its turn has come.

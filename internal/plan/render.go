@@ -38,6 +38,9 @@ func Render(p *Plan, now time.Time) string {
 	if e := p.Exposure; e.Exposed+e.Other+len(e.Reachable) > 0 {
 		fmt.Fprintf(&b, "release exposed=%d well=%d underWay=%d failed=%d other=%d reachable=%v\n",
 			e.Exposed, e.Well, e.UnderWay, e.Failed, e.Other, e.Reachable)
+		if e.Refused > 0 {
+			fmt.Fprintf(&b, "refused %d\n", e.Refused)
+		}
 		if e.Leaked > 0 {
 			fmt.Fprintf(&b, "leaked %d\n", e.Leaked)
 		}

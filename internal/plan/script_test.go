@@ -31,6 +31,7 @@ var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as 
 //	                [remade=AGE again=N [by=N]]
 //	-- release --   the release under way, after the set: see parseRelease
 //	-- reached --   NODE RELEASE: see Input.Reached
+//	-- refused --   NODE DURATION: see Input.Refused
 //	-- guard --     there is one; names of nodes that may lose their pods
 //	-- plan --      what Render prints
 func TestScripts(t *testing.T) {
@@ -102,6 +103,8 @@ func parseSection(in *Input, section, text string) (err error) {
 		in.Release = nil
 	case "reached":
 		in.Reached = map[string]int{}
+	case "refused":
+		in.Refused = map[string]time.Duration{}
 	case "guard":
 		in.Guard = &Guard{Allowed: map[string]bool{}}
 	default:
@@ -137,6 +140,8 @@ func parseSection(in *Input, section, text string) (err error) {
 			err = parseRelease(in, words)
 		case "reached":
 			err = parseReached(in, words)
+		case "refused":
+			in.Refused[words[0]], err = time.ParseDuration(words[1])
 		case "guard":
 			in.Guard.Allowed[words[0]] = true
 		}
@@ -148,7 +153,7 @@ func parseSection(in *Input, section, text string) (err error) {
 }
 
 // parseWait parses: DURATION create|delete|force|change|claim POD WHAT...; a DURATION of "-" is a wait whose
-// end is not known, and a negative one has ended that long ago, and was as long.
+// end is not known.
 func parseWait(words []string, in *Input) (w Wait, err error) {
 	if len(words) < 3 {
 		return w, fmt.Errorf("want a duration, a kind, a pod or -, and what was refused")
@@ -165,7 +170,7 @@ func parseWait(words []string, in *Input) (w Wait, err error) {
 	if words[0] != "-" {
 		var d time.Duration
 		d, err = time.ParseDuration(words[0])
-		w.Until, w.Pause = in.Now.Add(d), d.Abs()
+		w.Until = in.Now.Add(d)
 	}
 	return w, err
 }

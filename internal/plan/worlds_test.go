@@ -87,7 +87,6 @@ func drawWaits(t *rapid.T, in *Input, node string) (waits []Wait) {
 		if w.Act.Kind != Creating {
 			w.Act.Pod = rapid.SampledFrom(pods).Draw(t, "pod")
 		}
-		w.Pause = rapid.SampledFrom([]time.Duration{0, refusedFor}).Draw(t, "pause")
 		w.Act.Now = w.Act.Kind == Deleting && rapid.Bool().Draw(t, "now")
 		waits = append(waits, w)
 	}

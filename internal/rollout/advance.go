@@ -54,7 +54,7 @@ func (s State) decide(p *Policy, in *Seen, now time.Time) (next State, wake time
 // unbroken restarts the soak when healthy nodes stop serving and more nodes than may fail are under way. Otherwise a
 // version that fails every five minutes would collect ten minutes of soak in total.
 func (s State) unbroken(p *Policy, in *Seen) State {
-	if in.Well < s.well && in.UnderWay > s.allowed(p, in) {
+	if in.Well < s.well && in.UnderWay+in.Refused > s.allowed(p, in) {
 		s.Soaked = 0
 	}
 	if s.well = in.Well; in.Well > 0 || in.UnderWay > 0 || s.Grants() {
@@ -297,9 +297,9 @@ func (s State) stay(p *Policy, in *Seen, index int, now time.Time) (after State,
 		return s.to(Rolling, UnderQuota), p.Turns(now), false
 	case grants:
 		return s.to(Waiting, WindowClosed), p.Turns(now), false
-	case in.UnderWay > s.allowed(p, in):
+	case in.UnderWay+in.Refused > s.allowed(p, in):
 		return s.to(Rolling, NotSettled), time.Time{}, false
-	case in.Well == 0 && step.Quota > 0 && s.Forgiven == 0 && promote.Wave != w.Name && !promote.All:
+	case in.Well == 0 && step.Quota > 0 && s.Forgiven <= in.Refused && promote.Wave != w.Name && !promote.All:
 		after, wake = s.noneWell(p, now)
 		return after, wake, false
 	case s.Soaked < w.Soak && !promote.All:

@@ -199,6 +199,8 @@ func (w *world) event(words []string) error {
 		node.sick, node.sickAt = true, w.now
 	case "cured":
 		node.sick = false
+	case "refuse", "accept":
+		node.refuses = words[1] == "refuse"
 	case "down":
 		node.Down = true
 	case "up":

@@ -155,6 +155,8 @@ type Seen struct {
 	// neither revision; without a release, they go back or have missed a release. Stranded nodes have the target in a
 	// release that is taken back, and are down.
 	Exposed, Well, UnderWay, Failed, Other, Stranded int
+	// Refused nodes have failed without being exposed: they keep a pod of another revision.
+	Refused int
 	// Bound is how many nodes may be under way at a time.
 	Bound int
 	// Problem is why the release may not continue; NoReason: it may.

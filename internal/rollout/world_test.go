@@ -34,6 +34,8 @@ type testNode struct {
 	since    time.Duration // when it got it
 	sick     bool          // its pod is not well, and will not be
 	sickAt   time.Duration
+	refuses  bool          // the API server refuses its pods
+	tried    time.Duration // since when; 0: no pod was refused
 }
 
 // epoch returns a Thursday, nine o'clock in Berlin.
@@ -72,6 +74,9 @@ func (w *world) seen() *Seen {
 		if w.well(n) {
 			in.Pods[n.revision]++
 		}
+		if w.refused(n) {
+			in.Failed, in.Refused = in.Failed+1, in.Refused+1
+		}
 		switch {
 		case n.revision != w.target && n.revision != w.state.Stable:
 			in.Other++
@@ -85,7 +90,7 @@ func (w *world) seen() *Seen {
 	for _, step := range in.Layout.Steps {
 		var c Counts
 		for _, name := range in.Layout.Order[from:step.Quota] {
-			if n := w.nodes[name]; !n.Down && n.revision != w.target {
+			if n := w.nodes[name]; !n.Down && n.revision != w.target && !(n.refuses && w.refused(n)) {
 				c.Candidates++
 			}
 		}
@@ -93,6 +98,11 @@ func (w *world) seen() *Seen {
 		from = step.Quota
 	}
 	return in
+}
+
+// refused is whether the node has failed because its pods were refused, until it has one.
+func (w *world) refused(n *testNode) bool {
+	return n.tried > 0 && w.now >= n.tried+30*time.Second
 }
 
 // look counts an exposed node.
@@ -156,8 +166,13 @@ func (w *world) act(in *Seen) bool {
 // give gives the revision to the first of the nodes that can have it.
 func (w *world) give(names []string, revision string) bool {
 	for _, name := range names {
-		if n := w.nodes[name]; n.revision != revision && !n.Down {
-			n.revision, n.since, n.sick = revision, w.now, false
+		n := w.nodes[name]
+		switch {
+		case n.revision == revision || n.Down:
+		case n.refuses:
+			n.tried = cmp.Or(n.tried, w.now)
+		default:
+			n.revision, n.since, n.sick, n.tried = revision, w.now, false, 0
 			return true
 		}
 	}
@@ -176,6 +191,7 @@ func (w *world) next(wake time.Time) (at time.Duration) {
 	}
 	for _, n := range w.nodes {
 		sooner(n.since + w.start)
+		sooner(n.tried + 30*time.Second)
 		if !w.well(n) {
 			sooner(n.since + w.policy.Failure.StartWithin)
 			sooner(n.sickAt + w.policy.Failure.StartWithin)

@@ -109,7 +109,7 @@ func (a *applier) overlay(pods []plan.Pod, now time.Time) (more []plan.Pod) {
 		}
 		if w.create != nil && !shown {
 			more = append(more, plan.Pod{Name: w.names[len(w.names)-1], Node: w.create.Node,
-				Bound: !w.create.ByScheduler, Hash: w.hash, Generation: w.generation(), Created: now, SeenCreated: w.began, Uncertain: true})
+				Bound: !w.create.ByScheduler, Hash: w.hash, Generation: w.generation(), Created: now, SeenCreated: w.began, Uncertain: true, Assumed: true})
 		}
 	}
 	return more
@@ -143,6 +143,7 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 		learn()
 	}
 	c.course.reached.ends(w, &o)
+	c.refusals.fared(w, o.Fate, c.w.now)
 	c.w.check.reachEnds(w, &o)
 	a.started = slices.DeleteFunc(a.started, func(o *write) bool { return o == w })
 	switch o.Fate {

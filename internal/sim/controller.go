@@ -23,16 +23,16 @@ type controller struct {
 	slow    int           // how many such writes are under way, or wait for the lease
 	long    bool          // the lease covers them
 
-	index   *index
-	in      plan.Input
-	out     plan.Plan
-	hash    string  // the revision that the last decision was about
-	edition int64   // the generation that it was about
-	tried   release // the last release that retries are about
-	ledger  ledger
-	backoff map[string]plan.Backoff
-	changed map[string]time.Time // when a node was seen to change
-	retries map[slot]retry
+	index    *index
+	in       plan.Input
+	out      plan.Plan
+	hash     string // the revision that the last decision was about
+	edition  int64  // the generation that it was about
+	ledger   ledger
+	backoff  map[string]plan.Backoff
+	changed  map[string]time.Time // when a node was seen to change
+	retries  map[slot]retry
+	refusals refusals
 	// announced is the set of pods that another controller deletes and whose end was counted.
 	announced map[string]bool
 	applier   applier
@@ -192,6 +192,7 @@ func (c *controller) decide(set *daemonSet) {
 		in.Left[name] = true
 	}
 	in.Release, in.Reached = c.course.release, c.reachedWith(set)
+	in.Refused = c.refusals.lasting(c)
 	if r := in.Release; r != nil {
 		r.Stable.InPlace = c.changeable(r.Stable.Hash)
 	}
@@ -228,6 +229,9 @@ func (c *controller) remember(in *plan.Input) {
 	on := map[string][]*plan.Pod{}
 	for i := range in.Pods {
 		on[in.Pods[i].Node] = append(on[in.Pods[i].Node], &in.Pods[i])
+	}
+	for node, pods := range on {
+		c.refusals.notice(node, pods)
 	}
 	for node, b := range c.backoff {
 		if !b.Remakes.Expired(in.Now) {

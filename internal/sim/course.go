@@ -386,7 +386,7 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 // seen returns the input of the release.
 func (c *controller) seen(set *daemonSet) rollout.Seen {
 	k, t := &c.course, &c.out.Exposure
-	in := rollout.Seen{Target: set.spec.Hash, Exposed: t.Exposed, Well: t.Well, UnderWay: t.UnderWay, Failed: t.Failed, Other: t.Other, Stranded: t.Stranded,
+	in := rollout.Seen{Target: set.spec.Hash, Exposed: t.Exposed, Well: t.Well, UnderWay: t.UnderWay, Failed: t.Failed, Refused: t.Refused, Other: t.Other, Stranded: t.Stranded,
 		Bound: bound(c), Unwell: c.applier.resume > c.w.now, Layout: k.layout, Assists: c.w.sc.Assists, Problem: k.problem}
 	switch p := c.index.policy; {
 	case c.w.bug == NeedsNoPolicy:

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"everynode/internal/plan"
 )
@@ -32,10 +33,11 @@ type sight struct {
 	waits   []plan.Wait
 	left    bool
 	reached int
+	refused time.Duration
 }
 
 func (s *sight) same(o *sight) bool {
-	return s.gone == o.gone && s.backoff == o.backoff && slices.Equal(s.waits, o.waits) && s.left == o.left && s.reached == o.reached && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
+	return s.gone == o.gone && s.backoff == o.backoff && slices.Equal(s.waits, o.waits) && s.left == o.left && s.reached == o.reached && s.refused == o.refused && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
 }
 
 // follow looks at the nodes that differ from the last decision's input.
@@ -80,7 +82,7 @@ func (l *ledger) follow(in *plan.Input) {
 
 func (l *ledger) look(in *plan.Input, name string) {
 	s := l.seen[name]
-	all := plan.Sight{Name: name, Node: s.node, Gone: s.gone, Backoff: s.backoff, Waits: s.waits, Left: s.left, Reached: s.reached}
+	all := plan.Sight{Name: name, Node: s.node, Gone: s.gone, Backoff: s.backoff, Waits: s.waits, Left: s.left, Reached: s.reached, Refused: s.refused}
 	for i := range s.pods {
 		all.Pods = append(all.Pods, &s.pods[i])
 	}
@@ -101,6 +103,7 @@ func (l *ledger) sights(in *plan.Input) map[string]sight {
 		}
 	}
 	for name, s := range all {
+		s.refused = in.Refused[name]
 		slices.SortFunc(s.pods, func(a, b plan.Pod) int { return cmp.Or(cmp.Compare(a.UID, b.UID), cmp.Compare(a.Name, b.Name)) })
 		s.gone, s.backoff, s.waits, s.left, s.reached = in.Gone[name], in.Backoff[name], in.Waits[name], in.Left[name], in.Reached[name]
 		all[name] = s

@@ -30,24 +30,22 @@ func (c *controller) failed(w *write, at delivery.Pace) {
 // did not last.
 func (c *controller) renewed(node string) {
 	maps.DeleteFunc(c.retries, func(s slot, _ retry) bool { return s.node == node })
+	delete(c.refusals.nodes, node)
 	if b, known := c.backoff[node]; known {
 		b.Remakes = plan.Remakes{}
 		c.backoff[node] = b
 	}
 }
 
-// edited forgets what was refused before an edit, or in another release.
+// edited forgets what was refused before an edit.
 func (c *controller) edited(set *daemonSet) {
 	if c.edition != 0 && c.edition != set.generation {
 		clear(c.retries)
+		c.refusals = refusals{}
 		clear(c.applier.overQuota)
 		c.applier.quotaWait, c.applier.pause, c.applier.resume = 0, 0, 0
 	}
 	c.edition = set.generation
-	if r := c.course.release; r != nil && c.course.releaseID() != c.tried {
-		c.tried = c.course.releaseID()
-		clear(c.retries)
-	}
 }
 
 // nextRetry returns when the first postponed slot may be tried; 0: none is postponed.
@@ -73,15 +71,15 @@ func (c *controller) waits(node string, act plan.Act) bool {
 	return c.retries[slot{node, act}].at > c.w.now
 }
 
-// waiting returns the slots whose time has not come, and creates that have not been tried since it did.
+// waiting returns the slots whose time has not come.
 func (c *controller) waiting() map[string][]plan.Wait {
 	waits := map[string][]plan.Wait{}
 	if c.w.bug == WaitsHoldRoom {
 		return waits
 	}
 	for _, s := range slices.SortedFunc(maps.Keys(c.retries), slot.compare) {
-		if r := c.retries[s]; r.at > c.w.now || s.act.Kind == plan.Creating {
-			waits[s.node] = append(waits[s.node], plan.Wait{Act: s.act, Until: c.clock().Add(r.at - c.w.now), Pause: r.delay})
+		if r := c.retries[s]; r.at > c.w.now {
+			waits[s.node] = append(waits[s.node], plan.Wait{Act: s.act, Until: c.clock().Add(r.at - c.w.now)})
 		}
 	}
 	return waits

@@ -116,7 +116,7 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 	case rollout.NotSettled:
 		return fmt.Sprintf("%s: %d of %d nodes with %s not well yet", wave, n.UnderWay, n.Exposed, s.Target)
 	case rollout.NoneWell:
-		return fmt.Sprintf("%s: no node with %s is well, so there is nothing to watch: its nodes are down, or the template fits none of them; promote continues without", wave, s.Target)
+		return fmt.Sprintf("%s: no node with %s is well, so there is nothing to watch: its nodes are down, their pods are refused, or the template fits none of them; promote continues without", wave, s.Target)
 	case rollout.NotSoaked:
 		return fmt.Sprintf("%s has soaked for %s", wave, rolloutSoak(s, r.Policy))
 	case rollout.NotApproved:

@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"everynode/internal/delivery"
+	"everynode/internal/plan"
+)
+
+// refusedNodes are the nodes on which the API server refuses the pods of one release. They are remembered until such a pod
+// exists, however long nothing is tried: they say why the release has stopped.
+type refusedNodes struct {
+	by    goal
+	nodes map[string]refusal
+}
+
+// refusal is a row of such answers. Lost answers and those that only ask to wait are not among them, and do not end it.
+type refusal struct {
+	first, last time.Time
+	what        string
+}
+
+func (r refusal) lasting() time.Duration { return r.last.Sub(r.first) }
+
+// notice forgets a node that has a pod of the release.
+func (r *refusedNodes) notice(node string, pods []*plan.Pod) {
+	if slices.ContainsFunc(pods, func(p *plan.Pod) bool { return p.Hash == r.by.target && !p.Assumed }) {
+		delete(r.nodes, node)
+	}
+}
+
+// refuses reports whether the API server, or a webhook that it asks, does not accept the object.
+func (r *result) refuses() bool {
+	return r.own || r.fate == delivery.Refused || r.fate == delivery.OverQuota
+}
+
+// refusedOrNot records that a create of a release's target was refused, or was not.
+func (s *state) refusedOrNot(w *write, of *result, err error, now time.Time) {
+	if w.create == nil || w.reaches == (releaseID{}) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if by := w.goal(); s.refusals.nodes == nil || s.refusals.by != by {
+		s.refusals = refusedNodes{by: by, nodes: map[string]refusal{}}
+	}
+	switch last := s.refusals.nodes[w.node()]; {
+	case of.fate == delivery.OK:
+		delete(s.refusals.nodes, w.node())
+	case of.refuses():
+		if last.first.IsZero() {
+			last.first = now
+		}
+		last.last, last.what = now, w.blame(err)
+		s.refusals.nodes[w.node()] = last
+	}
+}
+
+// refusal returns how the API server refuses the node's pod in the release under way; the zero value: it does not.
+func (s *state) refusal(node string) refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if by := s.refusals.by; by.release.number == 0 || by != (goal{s.course.reaches(true), s.hash}) {
+		return refusal{}
+	}
+	return s.refusals.nodes[node]
+}

@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"everynode/internal/delivery"
+	"everynode/internal/plan"
+)
+
+// A node's refusals count from the first answer to the last, in the release that they are about, until a pod of it exists.
+func TestRefusals(t *testing.T) {
+	now := time.Now()
+	refused, denied := result{fate: delivery.Refused}, errors.New("no")
+	s := newState(key("set"))
+	s.hash, s.course.release = "b", &plan.Release{Number: 3}
+	w := &write{state: s, edition: "b", reaches: releaseID{number: 3}, create: &plan.Create{Node: "a"}}
+	want := func(when string, want time.Duration) {
+		t.Helper()
+		if got := s.refusal("a").lasting(); got != want {
+			t.Errorf("%s it has been refused for %v, want %v", when, got, want)
+		}
+	}
+	answers := []struct {
+		result
+		want time.Duration
+	}{
+		{refused, 0},
+		{result{fate: delivery.Throttled}, 0},
+		{result{fate: delivery.Unknown}, 0},
+		{result{fate: delivery.Stale}, 0},
+		{result{fate: delivery.Throttled, own: true}, 4 * time.Minute},
+		{result{fate: delivery.Unknown, own: true}, 5 * time.Minute},
+		{result{fate: delivery.OverQuota}, 6 * time.Minute},
+		{result{fate: delivery.OK}, 0},
+		{refused, 0},
+		{refused, time.Minute},
+	}
+	for i, a := range answers {
+		s.refusedOrNot(w, &a.result, denied, now.Add(time.Duration(i)*time.Minute))
+		want(a.fate.String(), a.want)
+	}
+	if what := s.refusal("a").what; what != "create: no" {
+		t.Errorf("what was refused is %q", what)
+	}
+	s.notice("a", []*plan.Pod{{Hash: "a"}, {Hash: "b", Assumed: true}}, now)
+	want("while it is tried", time.Minute)
+	s.course.release.Number = 4
+	want("in the next release", 0)
+	s.course.release.Number, s.course.release.Back = 3, true
+	want("in a release that is taken back", 0)
+	s.course.release.Back = false
+	s.notice("a", []*plan.Pod{{Hash: "b"}}, now)
+	want("once there is a pod", 0)
+	for range 2 {
+		s.refusedOrNot(w, &refused, denied, now)
+		now = now.Add(time.Minute)
+	}
+	s.renewed("a")
+	want("on a new node of that name", 0)
+	other := *w
+	other.reaches = releaseID{}
+	s.refusedOrNot(&other, &refused, denied, now)
+	other.reaches.number, other.edition = 3, "c"
+	s.refusedOrNot(&other, &refused, denied, now.Add(time.Hour))
+	want("when another revision is refused", 0)
+}

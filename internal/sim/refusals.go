@@ -1,0 +1,59 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"everynode/internal/delivery"
+	"everynode/internal/plan"
+)
+
+// refusals are the nodes on which the API server refuses the pods of one release, as package engine's refusals.go has them.
+type refusals struct {
+	by    granted
+	nodes map[string]refusal
+}
+
+// refusal is when the server has refused the node's pod first and last.
+type refusal struct{ first, last time.Duration }
+
+// fared records how a create of a release's target has ended.
+func (r *refusals) fared(w *write, fate delivery.Fate, now time.Duration) {
+	if w.create == nil || w.release == (release{}) {
+		return
+	}
+	if by := w.goal(); r.nodes == nil || r.by != by {
+		*r = refusals{by, map[string]refusal{}}
+	}
+	last, known := r.nodes[w.node()]
+	switch {
+	case fate == delivery.OK:
+		delete(r.nodes, w.node())
+	case fate == delivery.Throttled && !w.owner.w.api.choked[w.node()]: // a busy server, not admission
+	case fate.IsRefusal():
+		if !known {
+			last.first = now
+		}
+		r.nodes[w.node()] = refusal{last.first, now}
+	}
+}
+
+// notice forgets a node that has a pod of the release.
+func (r *refusals) notice(node string, pods []*plan.Pod) {
+	if slices.ContainsFunc(pods, func(p *plan.Pod) bool { return p.Hash == r.by.target && !p.Assumed }) {
+		delete(r.nodes, node)
+	}
+}
+
+// lasting returns for how long that has gone on in the release under way, by node.
+func (r *refusals) lasting(c *controller) map[string]time.Duration {
+	of := c.course.release
+	if of == nil || of.Back || r.by != (granted{c.course.releaseID(), c.index.set.spec.Hash}) {
+		return nil
+	}
+	all := make(map[string]time.Duration, len(r.nodes))
+	for node, n := range r.nodes {
+		all[node] = n.last - n.first
+	}
+	return all
+}
