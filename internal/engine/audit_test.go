@@ -14,7 +14,7 @@ import (
 // test of this package that runs an engine is also a test of this.
 func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
-		Waits: map[string][]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Guard: st.course.removals.Guard(), Reached: map[string]int{}, Refused: map[string]time.Duration{}}
+		Waits: map[string][]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Guard: st.course.removals.Guard(), Reached: map[string]int{}, Refused: map[string]plan.Refusal{}}
 	in.Set.Hash, in.Set.InPlace = st.hash, st.inPlace.target
 	st.course.specify(&in.Set)
 	names, _ := snapshot(e.index, string(set.ds.UID))
@@ -30,7 +30,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 			}
 			in.Gone[s.Name], in.Backoff[s.Name] = s.Gone, st.backoffOf(s.Name, st.now)
 			in.Waits[s.Name], in.Left[s.Name], in.Reached[s.Name] = st.waitsOf(s.Name, st.now), s.Left, st.reachedWith(s.Name, st.hash)
-			in.Refused[s.Name] = st.refusal(s.Name).lasting()
+			in.Refused[s.Name] = st.refusal(s.Name).known()
 		})
 	})
 	if _, changed := snapshot(e.index, string(set.ds.UID)); changed {

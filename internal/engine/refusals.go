@@ -21,18 +21,29 @@ type refusal struct {
 	what        string
 }
 
-func (r refusal) lasting() time.Duration { return r.last.Sub(r.first) }
+func (r refusal) known() plan.Refusal { return plan.Refusal{For: r.last.Sub(r.first), Last: r.last} }
+
+// again returns the row with one more such answer. Rare ones that have nothing to do with each other are not a row.
+func (r refusal) again(now time.Time, what string) refusal {
+	if r.first.IsZero() || r.known().For < plan.RefusedFor && now.Sub(r.last) > forgetRetry {
+		r.first = now
+	}
+	return refusal{r.first, now, what}
+}
 
 // notice forgets a node that has a pod of the release.
 func (r *refusedNodes) notice(node string, pods []*plan.Pod) {
-	if slices.ContainsFunc(pods, func(p *plan.Pod) bool { return p.Hash == r.by.target && !p.Assumed }) {
+	if slices.ContainsFunc(pods, func(p *plan.Pod) bool {
+		return p.Hash == r.by.target && !p.Assumed && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded
+	}) {
 		delete(r.nodes, node)
 	}
 }
 
-// refuses reports whether the API server, or a webhook that it asks, does not accept the object.
-func (r *result) refuses() bool {
-	return r.own || r.fate == delivery.Refused || r.fate == delivery.OverQuota
+// refuses reports whether the API server, or a webhook that it asks, does not accept the pod. A quota that has no room beside
+// the old pod may have some later.
+func (w *write) refuses(r *result) bool {
+	return r.own || r.fate == delivery.Refused || r.fate == delivery.OverQuota && !w.succeeds
 }
 
 // refusedOrNot records that a create of a release's target was refused, or was not.
@@ -42,18 +53,17 @@ func (s *state) refusedOrNot(w *write, of *result, err error, now time.Time) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if by := w.goal(); s.refusals.nodes == nil || s.refusals.by != by {
+	switch by, last := w.goal(), s.refusals.by; {
+	case by.release.keeper == last.release.keeper && by.release.number < last.release.number:
+		return // it was slow
+	case by != last:
 		s.refusals = refusedNodes{by: by, nodes: map[string]refusal{}}
 	}
-	switch last := s.refusals.nodes[w.node()]; {
+	switch {
 	case of.fate == delivery.OK:
 		delete(s.refusals.nodes, w.node())
-	case of.refuses():
-		if last.first.IsZero() {
-			last.first = now
-		}
-		last.last, last.what = now, w.blame(err)
-		s.refusals.nodes[w.node()] = last
+	case w.refuses(of):
+		s.refusals.nodes[w.node()] = s.refusals.nodes[w.node()].again(now, w.blame(err))
 	}
 }
 

@@ -311,7 +311,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 					st.endedBeside(s.Pods, st.now)
 				}
 				s.Backoff, s.Waits, s.Reached = st.backoffOf(s.Name, st.now), st.waitsOf(s.Name, st.now), st.reachedWith(s.Name, hash)
-				s.Refused = st.refusal(s.Name).lasting()
+				s.Refused = st.refusal(s.Name).known()
 				st.ledger.Look(st.now, *s)
 			})
 		})

@@ -26,9 +26,8 @@ type Input struct {
 	// Reached has, by node name, the last release that has begun to give the node its target: with a Delete
 	// or Change that Reaches, or with a Create that is not Stable, and that was not refused beside an old pod.
 	Reached map[string]int
-	// Refused has, by node name, how long the API server has been refusing pods of the release's target there: the time
-	// from its first such answer to its last.
-	Refused map[string]time.Duration
+	// Refused has, by node name, that the API server refuses pods of the release's target there.
+	Refused map[string]Refusal
 	// Guard holds pods that labels or the placement would remove; nil: nothing does.
 	Guard *Guard
 }
@@ -360,6 +359,13 @@ type Wait struct {
 	Until time.Time
 	// What was refused, and by whom, as far as known.
 	What string
+}
+
+// Refusal is a row of such answers, without one in between that the pod was created.
+type Refusal struct {
+	// For is the time from the first to the last, and Last when that was.
+	For  time.Duration
+	Last time.Time
 }
 
 // over reports whether the wait has ended.

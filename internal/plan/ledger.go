@@ -39,14 +39,14 @@ type Sight struct {
 	// Reached is Input.Reached; zero: none.
 	Reached int
 	// Refused is Input.Refused.
-	Refused time.Duration
+	Refused Refusal
 }
 
 // Reset starts over: no node has been looked at.
 func (l *Ledger) Reset(set Spec) {
 	*l = Ledger{
 		in: Input{Set: set, Gone: map[string]bool{}, Backoff: map[string]Backoff{},
-			Waits: map[string][]Wait{}, Left: map[string]bool{}, Reached: map[string]int{}, Refused: map[string]time.Duration{}},
+			Waits: map[string][]Wait{}, Left: map[string]bool{}, Reached: map[string]int{}, Refused: map[string]Refusal{}},
 		slots:   make(map[string]*slot, len(l.slots)),
 		touched: l.touched[:0],
 	}
@@ -122,7 +122,7 @@ func (in *Input) know(s *Sight) {
 	if s.Reached != 0 {
 		in.Reached[s.Name] = s.Reached
 	}
-	if s.Refused != 0 {
+	if s.Refused != (Refusal{}) {
 		in.Refused[s.Name] = s.Refused
 	}
 }

@@ -5,7 +5,6 @@ package plan
 
 import (
 	"math"
-	"slices"
 	"sort"
 	"time"
 )
@@ -43,8 +42,8 @@ type Exposure struct {
 	// once it is gone. Well are those whose pod of the target is available. UnderWay are those that are neither well
 	// nor excused (I5) nor Leaving, and Failed those of them that have failed, and those that are Refused.
 	Exposed, Well, UnderWay, Failed int
-	// Refused nodes keep a pod of another revision because the API server keeps refusing the target's. They are not Exposed.
-	// Exposed nodes are Refused while another try has no answer yet.
+	// Refused nodes keep a pod of another revision because the API server keeps refusing the target's. They are Exposed
+	// only while another try has no answer yet.
 	Refused int
 	// Stranded nodes have the target in a release that goes back, and are down: they go back when they are up.
 	Stranded int
@@ -184,7 +183,7 @@ func (e exposure) expose() {
 	if w.Failure = e.failure(); w.Failure != Unfailed {
 		w.Well = false
 	}
-	w.Refused = w.Failure == NotAdmitted && e.cur != nil
+	w.Refused = w.Failure == NotAdmitted && e.cur != nil && e.old != nil
 	w.UnderWay = !w.Well
 }
 
@@ -198,7 +197,7 @@ func (e exposure) failure() Failure {
 		return Restarting
 	case b.Hash == e.set.Hash && !b.Expired(e.in.Now) && b.Delay >= firstBackoff<<min(r.Restarts-1, 10):
 		return Restarting
-	case (p == nil || p.Assumed) && e.in.Refused[e.v.Node] >= refusedFor: // Assumed: it is tried again
+	case (p == nil || p.Assumed) && e.in.Refused[e.v.Node].lasts(): // Assumed: it is tried again
 		return NotAdmitted
 	case p == nil || e.available(p):
 		return Unfailed
@@ -228,9 +227,15 @@ func (p *Pod) began() time.Time {
 	return p.Created
 }
 
-// refusedFor is how long the API server must have refused a node's pod for the node to count as failed: a webhook that is
+// RefusedFor is how long the API server must have refused a node's pod for the node to count as failed: a webhook that is
 // being replaced answers sooner.
-const refusedFor = 30 * time.Second
+const RefusedFor = 30 * time.Second
+
+// refusedRest is how long a release that has nothing else to do leaves such a node alone.
+const refusedRest = 5 * time.Minute
+
+// lasts reports whether the API server keeps refusing the pod.
+func (r Refusal) lasts() bool { return r.For >= RefusedFor }
 
 // awaitTurn handles a node that does not have the target. v is what the stable revision asks for, and that comes
 // first, except for an update: from a third revision a node goes straight to the target. When the node's turn has
@@ -257,13 +262,15 @@ func (e exposure) awaitTurn(stable *site) {
 }
 
 // refused fails a node whose turn has come, and that keeps its pod because the API server refuses the one of the target
-// beside it. No other node gets its turn instead, and until it may be tried again the step does not wait for it.
+// beside it. No other node gets its turn instead, and the step waits for it only now and then.
 func (e exposure) refused() {
-	if len(e.v.creates) == 0 || e.live == 0 || e.in.Refused[e.v.Node] < refusedFor {
+	by := e.in.Refused[e.v.Node]
+	if len(e.v.creates) == 0 || e.live == 0 || !by.lasts() {
 		return
 	}
-	e.v.release.Failure, e.v.release.Refused = NotAdmitted, true
-	e.v.release.Reachable = !slices.ContainsFunc(e.in.Waits[e.v.Node], func(w Wait) bool { return w.Act.Kind == Creating && !w.over(e.in.Now) })
+	again := by.Last.Add(refusedRest)
+	e.v.wake(again, e.in.Now)
+	e.v.release.Failure, e.v.release.Refused, e.v.release.Reachable = NotAdmitted, true, !again.After(e.in.Now)
 }
 
 // turn sets the position of a node that could be granted the target, and reports whether its turn has come.

@@ -27,11 +27,11 @@ func drawReleased(t *rapid.T) *Input {
 	for i := range in.Nodes {
 		in.Nodes[i].Leaving = rapid.IntRange(0, 5).Draw(t, "leaving") == 0
 	}
-	in.Reached, in.Refused = map[string]int{}, map[string]time.Duration{}
+	in.Reached, in.Refused = map[string]int{}, map[string]Refusal{}
 	for i := range 7 {
 		if rapid.IntRange(0, 3).Draw(t, "reached") == 0 {
 			in.Reached[fmt.Sprintf("n%d", i)] = rapid.IntRange(1, 2).Draw(t, "release")
-			in.Refused[fmt.Sprintf("n%d", i)] = rapid.SampledFrom([]time.Duration{0, refusedFor - 1, refusedFor}).Draw(t, "refused")
+			in.Refused[fmt.Sprintf("n%d", i)] = Refusal{rapid.SampledFrom([]time.Duration{0, RefusedFor - 1, RefusedFor}).Draw(t, "refused"), drawAge(t)}
 		}
 	}
 	in.Release = drawRelease(t, in)
@@ -245,7 +245,7 @@ func TestExposureIsARecount(t *testing.T) {
 			refused := v.Failure() == NotAdmitted && !v.release.Exposed
 			tried := v.Failure() == NotAdmitted && v.release.Exposed && slices.ContainsFunc(w.podsOf(v.Node), func(p Pod) bool {
 				return p.Assumed && isLive(p) && !p.Left && w.isCurrent(p)
-			})
+			}) && slices.ContainsFunc(w.podsOf(v.Node), func(p Pod) bool { return isLive(p) && !p.Left && !w.isCurrent(p) })
 			if v.Failure() != Unfailed && (v.release.Well || v.release.Reachable && !refused || v.release.UnderWay == refused || v.release.Exposed == refused) {
 				t.Fatalf("%s has failed and is well, or not under way", v.Node)
 			}

@@ -31,7 +31,7 @@ var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as 
 //	                [remade=AGE again=N [by=N]]
 //	-- release --   the release under way, after the set: see parseRelease
 //	-- reached --   NODE RELEASE: see Input.Reached
-//	-- refused --   NODE DURATION: see Input.Refused
+//	-- refused --   NODE DURATION [AGE]: see Refusal
 //	-- guard --     there is one; names of nodes that may lose their pods
 //	-- plan --      what Render prints
 func TestScripts(t *testing.T) {
@@ -104,7 +104,7 @@ func parseSection(in *Input, section, text string) (err error) {
 	case "reached":
 		in.Reached = map[string]int{}
 	case "refused":
-		in.Refused = map[string]time.Duration{}
+		in.Refused = map[string]Refusal{}
 	case "guard":
 		in.Guard = &Guard{Allowed: map[string]bool{}}
 	default:
@@ -141,7 +141,7 @@ func parseSection(in *Input, section, text string) (err error) {
 		case "reached":
 			err = parseReached(in, words)
 		case "refused":
-			in.Refused[words[0]], err = time.ParseDuration(words[1])
+			in.Refused[words[0]], err = parseRefusal(words[1:], in.Now)
 		case "guard":
 			in.Guard.Allowed[words[0]] = true
 		}
@@ -173,6 +173,17 @@ func parseWait(words []string, in *Input) (w Wait, err error) {
 		w.Until = in.Now.Add(d)
 	}
 	return w, err
+}
+
+// parseRefusal parses: DURATION [AGE].
+func parseRefusal(words []string, now time.Time) (r Refusal, err error) {
+	r.Last = now
+	if r.For, err = time.ParseDuration(words[0]); err != nil || len(words) == 1 {
+		return r, err
+	}
+	age, err := time.ParseDuration(words[1])
+	r.Last = now.Add(-age)
+	return r, err
 }
 
 // parseSetting reads: revision HASH, generation N, onDelete, maxUnavailable

@@ -57,7 +57,7 @@ func (s State) unbroken(p *Policy, in *Seen) State {
 	if in.Well < s.well && in.UnderWay+in.Refused > s.allowed(p, in) {
 		s.Soaked = 0
 	}
-	if s.well = in.Well; in.Well > 0 || in.UnderWay > 0 || s.Grants() {
+	if s.well = in.Well; in.Well > 0 || in.Refused == 0 && (in.UnderWay > 0 || s.Grants()) {
 		s.noneSince = time.Time{}
 	}
 	return s

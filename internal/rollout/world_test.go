@@ -36,6 +36,7 @@ type testNode struct {
 	sickAt   time.Duration
 	refuses  bool          // the API server refuses its pods
 	tried    time.Duration // since when; 0: no pod was refused
+	last     time.Duration // when one was last
 }
 
 // epoch returns a Thursday, nine o'clock in Berlin.
@@ -90,7 +91,7 @@ func (w *world) seen() *Seen {
 	for _, step := range in.Layout.Steps {
 		var c Counts
 		for _, name := range in.Layout.Order[from:step.Quota] {
-			if n := w.nodes[name]; !n.Down && n.revision != w.target && !(n.refuses && w.refused(n)) {
+			if n := w.nodes[name]; !n.Down && n.revision != w.target && !(w.refused(n) && w.now < n.last+5*time.Minute) {
 				c.Candidates++
 			}
 		}
@@ -170,7 +171,9 @@ func (w *world) give(names []string, revision string) bool {
 		switch {
 		case n.revision == revision || n.Down:
 		case n.refuses:
-			n.tried = cmp.Or(n.tried, w.now)
+			if w.now >= n.last+30*time.Second {
+				n.tried, n.last = cmp.Or(n.tried, w.now), w.now
+			}
 		default:
 			n.revision, n.since, n.sick, n.tried = revision, w.now, false, 0
 			return true
@@ -191,7 +194,8 @@ func (w *world) next(wake time.Time) (at time.Duration) {
 	}
 	for _, n := range w.nodes {
 		sooner(n.since + w.start)
-		sooner(n.tried + 30*time.Second)
+		sooner(n.last + 30*time.Second)
+		sooner(n.last + 5*time.Minute)
 		if !w.well(n) {
 			sooner(n.since + w.policy.Failure.StartWithin)
 			sooner(n.sickAt + w.policy.Failure.StartWithin)

@@ -192,7 +192,7 @@ func (c *controller) decide(set *daemonSet) {
 		in.Left[name] = true
 	}
 	in.Release, in.Reached = c.course.release, c.reachedWith(set)
-	in.Refused = c.refusals.lasting(c)
+	in.Refused = c.refusals.known(c)
 	if r := in.Release; r != nil {
 		r.Stable.InPlace = c.changeable(r.Stable.Hash)
 	}

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"time"
 
 	"everynode/internal/plan"
 )
@@ -33,7 +32,7 @@ type sight struct {
 	waits   []plan.Wait
 	left    bool
 	reached int
-	refused time.Duration
+	refused plan.Refusal
 }
 
 func (s *sight) same(o *sight) bool {

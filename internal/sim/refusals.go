@@ -22,7 +22,10 @@ func (r *refusals) fared(w *write, fate delivery.Fate, now time.Duration) {
 	if w.create == nil || w.release == (release{}) {
 		return
 	}
-	if by := w.goal(); r.nodes == nil || r.by != by {
+	switch by := w.goal(); {
+	case by.keeper == r.by.keeper && by.number < r.by.number:
+		return
+	case r.by != by:
 		*r = refusals{by, map[string]refusal{}}
 	}
 	last, known := r.nodes[w.node()]
@@ -30,8 +33,9 @@ func (r *refusals) fared(w *write, fate delivery.Fate, now time.Duration) {
 	case fate == delivery.OK:
 		delete(r.nodes, w.node())
 	case fate == delivery.Throttled && !w.owner.w.api.choked[w.node()]: // a busy server, not admission
+	case fate == delivery.OverQuota && w.succeeds:
 	case fate.IsRefusal():
-		if !known {
+		if !known || last.last-last.first < plan.RefusedFor && now-last.last > 2*delivery.MaxRetry {
 			last.first = now
 		}
 		r.nodes[w.node()] = refusal{last.first, now}
@@ -40,20 +44,20 @@ func (r *refusals) fared(w *write, fate delivery.Fate, now time.Duration) {
 
 // notice forgets a node that has a pod of the release.
 func (r *refusals) notice(node string, pods []*plan.Pod) {
-	if slices.ContainsFunc(pods, func(p *plan.Pod) bool { return p.Hash == r.by.target && !p.Assumed }) {
+	if slices.ContainsFunc(pods, func(p *plan.Pod) bool { return p.Hash == r.by.target && !p.Assumed && live(p) }) {
 		delete(r.nodes, node)
 	}
 }
 
-// lasting returns for how long that has gone on in the release under way, by node.
-func (r *refusals) lasting(c *controller) map[string]time.Duration {
+// known returns what the planner is told of the release under way, by node.
+func (r *refusals) known(c *controller) map[string]plan.Refusal {
 	of := c.course.release
 	if of == nil || of.Back || r.by != (granted{c.course.releaseID(), c.index.set.spec.Hash}) {
 		return nil
 	}
-	all := make(map[string]time.Duration, len(r.nodes))
+	all := make(map[string]plan.Refusal, len(r.nodes))
 	for node, n := range r.nodes {
-		all[node] = n.last - n.first
+		all[node] = plan.Refusal{For: n.last - n.first, Last: c.clock().Add(n.last - c.w.now)}
 	}
 	return all
 }
