@@ -18,17 +18,18 @@ type refusedNodes struct {
 // refusal is a row of such answers. Lost answers and those that only ask to wait are not among them, and do not end it.
 type refusal struct {
 	first, last time.Time
+	asked       time.Duration // how long to wait
 	what        string
 }
 
 func (r refusal) known() plan.Refusal { return plan.Refusal{For: r.last.Sub(r.first), Last: r.last} }
 
-// again returns the row with one more such answer. Rare ones that have nothing to do with each other are not a row.
-func (r refusal) again(now time.Time, what string) refusal {
-	if r.first.IsZero() || r.known().For < plan.RefusedFor && now.Sub(r.last) > forgetRetry {
+// again returns the row with one more such answer.
+func (r refusal) again(now time.Time, asked time.Duration, what string) refusal {
+	if r.first.IsZero() || !r.known().Continues(now, r.asked) {
 		r.first = now
 	}
-	return refusal{r.first, now, what}
+	return refusal{r.first, now, asked, what}
 }
 
 // notice forgets a node that has a pod of the release.
@@ -63,7 +64,7 @@ func (s *state) refusedOrNot(w *write, of *result, err error, now time.Time) {
 	case of.fate == delivery.OK:
 		delete(s.refusals.nodes, w.node())
 	case w.refuses(of):
-		s.refusals.nodes[w.node()] = s.refusals.nodes[w.node()].again(now, w.blame(err))
+		s.refusals.nodes[w.node()] = s.refusals.nodes[w.node()].again(now, of.wait, w.blame(err))
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // A node's refusals count from the first answer to the last, in the release that they are about, until a pod of it exists.
 func TestRefusals(t *testing.T) {
-	const tick = 20 * time.Second
+	const tick = time.Second
 	now := time.Now()
 	refused, denied := result{fate: delivery.Refused}, errors.New("no")
 	s := newState(key("set"))
@@ -56,14 +56,14 @@ func TestRefusals(t *testing.T) {
 	want("once there is a pod", 0)
 	for range 2 {
 		s.refusedOrNot(w, &refused, denied, now)
-		now = now.Add(time.Minute)
+		now = now.Add(tick)
 	}
 	slow := *w
 	slow.reaches.number = 2
 	s.refusedOrNot(&slow, &result{fate: delivery.OK}, nil, now)
-	want("when a slow write of an earlier release ends", time.Minute)
+	want("when a slow write of an earlier release ends", tick)
 	s.notice("a", []*plan.Pod{{Hash: "b", Deleted: now}, {Hash: "b", Phase: plan.Failed}, {Hash: "b", Phase: plan.Succeeded}}, now)
-	want("while an earlier pod goes", time.Minute)
+	want("while an earlier pod goes", tick)
 	s.renewed("a")
 	want("on a new node of that name", 0)
 	other := *w
@@ -82,11 +82,17 @@ func TestRareRefusals(t *testing.T) {
 	s.hash, s.course.release = "b", &plan.Release{Number: 3}
 	w := &write{state: s, edition: "b", reaches: releaseID{number: 3}, create: &plan.Create{Node: "a"}}
 	for _, c := range []struct {
-		after time.Duration
-		want  time.Duration
-	}{{0, 0}, {time.Hour, 0}, {29 * time.Second, 29 * time.Second}, {time.Hour, 0}, {forgetRetry, forgetRetry}, {time.Hour, time.Hour + forgetRetry}} {
+		after, asks, want time.Duration
+	}{
+		{after: time.Hour},
+		{after: time.Minute},
+		{after: 5 * time.Second, want: 5 * time.Second},
+		{after: 16 * time.Second, asks: time.Minute},
+		{after: 2 * time.Minute, want: 2 * time.Minute},
+		{after: time.Hour, want: time.Hour + 2*time.Minute},
+	} {
 		now = now.Add(c.after)
-		s.refusedOrNot(w, &result{fate: delivery.Refused}, errors.New("no"), now)
+		s.refusedOrNot(w, &result{fate: delivery.Refused, wait: c.asks}, errors.New("no"), now)
 		if got := s.refusal("a").known().For; got != c.want {
 			t.Errorf("%v later it has been refused for %v, want %v", c.after, got, c.want)
 		}

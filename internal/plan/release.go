@@ -231,6 +231,13 @@ func (p *Pod) began() time.Time {
 // being replaced answers sooner.
 const RefusedFor = 30 * time.Second
 
+// Continues reports whether another such answer belongs to the row. Until the node has failed, tries follow one another after
+// pauses that double; each is also as long as the last answer asked for. If nothing was tried for much longer, the node may
+// just have met two short outages.
+func (r Refusal) Continues(at time.Time, asked time.Duration) bool {
+	return r.lasts() || at.Sub(r.Last) <= 2*(r.For+asked)+5*time.Second
+}
+
 // refusedRest is how long a release that has nothing else to do leaves such a node alone.
 const refusedRest = 5 * time.Minute
 

@@ -347,3 +347,24 @@ func TestReleaseIsOfTheSnapshotAlone(t *testing.T) {
 		}
 	})
 }
+
+// Tries that follow one another after pauses that double are a row. Two short outages are not.
+func TestRefusalContinues(t *testing.T) {
+	last := time.Now()
+	for _, c := range []struct {
+		lasts, asked, after time.Duration
+		want                bool
+	}{
+		{after: 5 * time.Second, want: true},
+		{after: 6 * time.Second},
+		{asked: time.Minute, after: time.Minute, want: true},
+		{lasts: 15750 * time.Millisecond, after: 16 * time.Second, want: true},
+		{lasts: 1750 * time.Millisecond, after: time.Minute},
+		{lasts: RefusedFor - 1, after: 2 * time.Minute},
+		{lasts: RefusedFor, after: 100 * time.Hour, want: true},
+	} {
+		if got := (Refusal{For: c.lasts, Last: last}).Continues(last.Add(c.after), c.asked); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

@@ -143,7 +143,7 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 		learn()
 	}
 	c.course.reached.ends(w, &o)
-	c.refusals.fared(w, o.Fate, c.w.now)
+	c.refusals.fared(w, &o, c.w.now)
 	c.w.check.reachEnds(w, &o)
 	a.started = slices.DeleteFunc(a.started, func(o *write) bool { return o == w })
 	switch o.Fate {

@@ -14,11 +14,12 @@ type refusals struct {
 	nodes map[string]refusal
 }
 
-// refusal is when the server has refused the node's pod first and last.
-type refusal struct{ first, last time.Duration }
+// refusal is when the server has refused the node's pod first and last, and how long it asked to wait.
+type refusal struct{ first, last, asked time.Duration }
 
 // fared records how a create of a release's target has ended.
-func (r *refusals) fared(w *write, fate delivery.Fate, now time.Duration) {
+func (r *refusals) fared(w *write, o *delivery.Outcome, now time.Duration) {
+	fate := o.Fate
 	if w.create == nil || w.release == (release{}) {
 		return
 	}
@@ -35,10 +36,10 @@ func (r *refusals) fared(w *write, fate delivery.Fate, now time.Duration) {
 	case fate == delivery.Throttled && !w.owner.w.api.choked[w.node()]: // a busy server, not admission
 	case fate == delivery.OverQuota && w.succeeds:
 	case fate.IsRefusal():
-		if !known || last.last-last.first < plan.RefusedFor && now-last.last > 2*delivery.MaxRetry {
+		if row := last.row(w.owner); !known || !row.Continues(w.owner.clock(), last.asked) {
 			last.first = now
 		}
-		r.nodes[w.node()] = refusal{last.first, now}
+		r.nodes[w.node()] = refusal{last.first, now, o.Wait}
 	}
 }
 
@@ -49,6 +50,11 @@ func (r *refusals) notice(node string, pods []*plan.Pod) {
 	}
 }
 
+// row returns what the planner reads of it.
+func (r refusal) row(c *controller) plan.Refusal {
+	return plan.Refusal{For: r.last - r.first, Last: c.clock().Add(r.last - c.w.now)}
+}
+
 // known returns what the planner is told of the release under way, by node.
 func (r *refusals) known(c *controller) map[string]plan.Refusal {
 	of := c.course.release
@@ -57,7 +63,7 @@ func (r *refusals) known(c *controller) map[string]plan.Refusal {
 	}
 	all := make(map[string]plan.Refusal, len(r.nodes))
 	for node, n := range r.nodes {
-		all[node] = plan.Refusal{For: n.last - n.first, Last: c.clock().Add(n.last - c.w.now)}
+		all[node] = n.row(c)
 	}
 	return all
 }
