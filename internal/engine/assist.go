@@ -28,7 +28,7 @@ func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 		return nil
 	}
 	hash, due, retry := "", time.Time{}, time.Time{}
-	err := e.readCourse(ctx, set, c, entry)
+	err := e.readCourse(ctx, set, st, entry)
 	if err == nil {
 		hash, due, err = e.observed(set, st)
 	}

@@ -57,6 +57,17 @@ func (w *write) takenBack(r *result) bool {
 	return w.succeeds && r.fate.IsRefusal()
 }
 
+// putBack records that another object keeps the state of the release under way, as it was: what has begun still counts.
+func putBack(s *state, from, to types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range []*releaseID{&s.reached.by.release, &s.refusals.by.release} {
+		if id.keeper == from && from != "" && to != "" {
+			id.keeper = to
+		}
+	}
+}
+
 // mayBe records that a create is not taken back, whatever becomes of later ones on the node.
 func (r *reached) mayBe(w *write) {
 	if r.by == w.goal() && len(r.nodes[w.node()]) > 0 {

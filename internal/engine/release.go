@@ -85,7 +85,7 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 		e.leaves(set, c)
 		return nil
 	}
-	if err := e.readCourse(ctx, set, c, entry); err != nil {
+	if err := e.readCourse(ctx, set, st, entry); err != nil {
 		return err
 	}
 	c.removals.Watch(!c.assists && (c.driven || c.removals.Kept.Held > 0 || entry != nil && !e.index.knowsPolicies()))
@@ -140,10 +140,10 @@ func (e *engine) meet(set *setEntry, hash string, c *course) {
 		return // the other controller has not given all nodes the target
 	}
 	first := rollout.First(hash, pods, exposed)
-	if first.Release += c.state.Release; c.lost && first.Stable != first.Target {
-		// The release may have been taken back: only a person knows.
-		first.Unsure, first.Stopped, first.Stops = true, true, 1
+	if c.lost {
+		first = rollout.Lost(hash, pods, exposed)
 	}
+	first.Release += c.state.Release
 	c.state, c.kept, c.lost = first, false, false
 }
 
@@ -175,7 +175,7 @@ func (e *engine) follow(ctx context.Context, set *setEntry, hash string, st *sta
 	r := &plan.Release{Number: number, Stable: c.stable.spec, Ranks: c.order.places, Steps: c.order.steps,
 		StartWithin: p.Failure.StartWithin, Restarts: p.Failure.Restarts}
 	if !c.holds {
-		r.Quota, r.Back, r.Forgiven = c.state.Quota, c.state.Back, c.state.Forgiven
+		r.Quota, r.Back, r.Forgiven = c.order.layout.Quota(p, &c.state), c.state.Back, c.state.Forgiven
 		r.Grants = c.state.Grants() && c.stable.gone == nil && !c.stuck
 	}
 	c.release = r

@@ -18,10 +18,14 @@ import (
 
 // readCourse reads the saved state of the release once from the server. From then on it is what this process has
 // written, unless somebody deletes the object, an answer is lost, or another process writes it.
-func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry *rolloutEntry) error {
+func (e *engine) readCourse(ctx context.Context, set *setEntry, st *state, entry *rolloutEntry) error {
+	c := &st.course
+	before := c.keeper()
 	if c.read && c.overwritten(entry) {
 		e.log.Warn("another process has written the state of a release; reading it again", "daemonSet", keyOf(set.ds).String())
 		c.read, c.unsure = false, true
+	} else if c.read {
+		putBack(st, before, c.keeper())
 	}
 	if !c.read {
 		live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)

@@ -379,3 +379,52 @@ func TestReachedInAnotherObject(t *testing.T) {
 		t.Errorf("in the next object, the node is reached by release %d, and the ledger is kept: %v", s.reachedWith("n", "b"), next == first)
 	}
 }
+
+// What a release has begun still counts when its object is put back as it was, under another UID.
+func TestReachedInAnObjectPutBack(t *testing.T) {
+	s := newState(key("set"))
+	entry := func(uid types.UID, version uint64, phase string) *rolloutEntry {
+		return &rolloutEntry{version: version, object: &view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{UID: uid}, Status: view.DaemonSetRolloutStatus{Phase: phase}}}
+	}
+	s.course.own, s.course.read, s.course.release = entry("first", 1, "Rolling"), true, &plan.Release{Number: 1}
+	s.reach(&write{state: s, edition: "b", reaches: s.course.reaches(true), remove: &plan.Delete{Node: "n", UID: "pod", Reason: plan.Outdated}})
+	if err := (&engine{}).readCourse(t.Context(), nil, s, entry("second", 2, "Rolling")); err != nil {
+		t.Fatal(err)
+	}
+	if s.course.keeper() != "second" || s.reachedWith("n", "b") != 1 {
+		t.Errorf("in %s, the node is reached by release %d", s.course.keeper(), s.reachedWith("n", "b"))
+	}
+}
+
+// A node that has taken the name of another one has not been reached, and pods that failed there say nothing about it.
+func TestReachedOnAReplacedNode(t *testing.T) {
+	s := newState(key("set"))
+	s.course.release = &plan.Release{Number: 1}
+	s.reach(&write{state: s, edition: "b", reaches: s.course.reaches(true), remove: &plan.Delete{Node: "n", UID: "pod", Reason: plan.Outdated}})
+	s.backoff["n"] = plan.Backoff{Hash: "b", Pod: "pod", Delay: time.Second}
+	s.renewed("n")
+	if b := s.backoff["n"]; s.reachedWith("n", "b") != 0 || b.Hash != "" || b.Pod != "pod" || b.Delay != time.Second {
+		t.Errorf("reached by release %d, %+v", s.reachedWith("n", "b"), b)
+	}
+}
+
+// A wave that is made smaller while it is open gives the target to no more nodes than it has now.
+func TestOpenWaveIsMadeSmaller(t *testing.T) {
+	released(t, 20, `{"waves": [{"name": "half", "nodes": 10}, {"name": "all", "nodes": "100%"}]}`, "agent:bad", func(c *cluster) {
+		c.editSet(image("agent:bad"))
+		c.run(time.Minute)
+		c.wantRelease("with a budget of one node", "Rolling UnderQuota half 1", map[string]int{"agent:bad": 1})
+		c.mu.Lock()
+		old := c.objects[view.PolicyResource]["waves"].(*unstructured.Unstructured)
+		sent := decodeOfKind([]byte(policy(`{"waves": [{"name": "half", "nodes": 3}, {"name": "all", "nodes": "100%"}]}`)))
+		c.store(view.PolicyResource, "MODIFIED", updateOfKind(old, sent, ""))
+		c.mu.Unlock()
+		c.run(time.Second)
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			ten := intstr.FromInt32(10)
+			ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &ten}
+		})
+		c.run(5 * time.Minute)
+		c.wantRelease("with one of ten", "Rolling NotSettled half 3", map[string]int{"agent:bad": 3})
+	})
+}

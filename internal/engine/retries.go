@@ -144,10 +144,10 @@ func (s *state) afresh(generation int64) bool {
 // isWrite reports whether the slot is that of a write in a plan.
 func isWrite(r retry) bool { return r.act.Kind != plan.Claiming }
 
-// renewed forgets what was refused on an earlier node of that name, and that its pods did not
-// last. The back-off of failed pods stays: Kubernetes' controller also keeps it by name. Failed
-// claims stay as well: until a pod is claimed it is not known what the node has, and a decision
-// may be under way.
+// renewed forgets what was refused on an earlier node of that name, that its pods did not last, and that a release has
+// reached it. The back-off of failed pods stays: Kubernetes' controller also keeps it by name. But these pods say nothing
+// about a revision on the new node. Failed claims stay as well: until a pod is claimed it is not known what the node has,
+// and a decision may be under way.
 func (e *engine) renewed(node string) {
 	e.mu.Lock()
 	states := slices.Collect(maps.Values(e.states))
@@ -164,6 +164,11 @@ func (s *state) renewed(node string) {
 	delete(s.trial.refused, node)
 	delete(s.refusals.nodes, node)
 	delete(s.remakes, node)
+	delete(s.reached.nodes, node)
+	if b, known := s.backoff[node]; known {
+		b.Hash = ""
+		s.backoff[node] = b
+	}
 }
 
 // retryable appends to into the nodes with slots that may be retried, and returns when the next

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -114,6 +115,17 @@ func First(target string, pods map[string]int, exposed int) State {
 		s.Stopped, s.Stops = true, 1
 	}
 	return s
+}
+
+// Lost is First for a DaemonSet whose state was deleted in the middle of a release. The release may have been stopped or taken
+// back, so only a person knows which revision is good, also if no pod of another one works now.
+func Lost(target string, pods map[string]int, exposed int) State {
+	others := maps.Clone(pods)
+	delete(others, target)
+	if len(others) == 0 {
+		return First(target, pods, exposed)
+	}
+	return State{Stable: First("", others, 0).Stable, Target: target, Release: 1, Phase: Rolling, Quota: exposed, Unsure: true, Stopped: true, Stops: 1}
 }
 
 // idle returns the state while the template has the stable revision. Nodes with another revision go back to it, or have
@@ -259,12 +271,12 @@ func (s State) walk(p *Policy, in *Seen, now time.Time) (State, time.Time) {
 	}
 }
 
-// find returns the open step. If none is open yet, it is the first one, or the one that covers all nodes that already
-// have the target. The same applies if the policy no longer has the wave; the step then soaks again.
+// find returns the open step. If none is open yet, it is the first one, or the last that needs no more nodes than already
+// have the target. The same applies if the policy no longer has the wave: no edit opens a larger one. The step then soaks again.
 func (s State) find(p *Policy, in *Seen, now time.Time) (State, int) {
 	steps, wave := in.Layout.Steps, p.wave(s.Wave)
 	if s.Opened.IsZero() || wave < 0 {
-		s = s.open(p, steps[in.Layout.covering(s.Quota)], now)
+		s = s.open(p, steps[in.Layout.passed(s.Quota)], now)
 		wave = p.wave(s.Wave)
 	}
 	index := in.Layout.Step(wave, s.Group)

@@ -130,8 +130,14 @@ func (c *watcher) opened(before State, in *Seen) {
 	if s.Wave == before.Wave && s.Group == before.Group {
 		return
 	}
-	if from < 0 || from == to && in.Layout.Steps[in.Layout.Step(from, before.Group)].Group != before.Group {
-		c.calm = 0 // none was open, or the policy or the layout has it no longer
+	if from < 0 { // none was open, or the policy has it no longer: then it may not be a larger one
+		from, c.calm = in.Layout.Steps[in.Layout.passed(quotaOf(before, s))].Wave, 0
+		if from == to {
+			return
+		}
+	}
+	if from == to && in.Layout.Steps[in.Layout.Step(from, before.Group)].Group != before.Group {
+		c.calm = 0 // the layout has it no longer
 		return
 	}
 	promote := in.Requests.Promote
@@ -298,7 +304,7 @@ func TestLayout(t *testing.T) {
 				exposed++
 			}
 		}
-		first := l.covering(exposed)
+		first := slices.IndexFunc(l.Steps, func(s Step) bool { return s.Quota >= exposed })
 		for first+1 < len(l.Steps) && l.Steps[first+1].Wave == l.Steps[first].Wave {
 			first++ // the groups of a wave have an order of their own
 		}

@@ -188,14 +188,24 @@ func (l *Layout) Step(wave int, group string) (index int) {
 	return index
 }
 
-// covering returns the index of the first step that has at least that many nodes.
-func (l *Layout) covering(nodes int) int {
+// passed returns the index of the last step that has at most that many nodes; of the first one, if all have more.
+func (l *Layout) passed(nodes int) (index int) {
 	for i, s := range l.Steps {
-		if s.Quota >= nodes {
-			return i
+		if s.Quota <= nodes {
+			index = i
 		}
 	}
-	return len(l.Steps) - 1
+	return index
+}
+
+// Quota returns how many nodes may have the target now: those of the open step, even if the policy has since made it smaller
+// than it was when the state was computed.
+func (l *Layout) Quota(p *Policy, s *State) int {
+	wave := p.wave(s.Wave)
+	if l == nil || wave < 0 {
+		return s.Quota
+	}
+	return min(s.Quota, l.Steps[l.Step(wave, s.Group)].Quota)
 }
 
 // byGroupName sorts the empty group last.

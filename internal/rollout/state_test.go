@@ -58,3 +58,44 @@ func TestRests(t *testing.T) {
 		}
 	}
 }
+
+// When the state of a release is deleted, only a person knows which revision is good, also if no old pod works.
+func TestLost(t *testing.T) {
+	for _, c := range []struct {
+		pods   map[string]int
+		stable string
+		unsure bool
+	}{
+		{map[string]int{"b": 3}, "b", false},
+		{nil, "b", false},
+		{map[string]int{"a": 5, "b": 1}, "a", true},
+		{map[string]int{"a": 0, "b": 1}, "a", true},
+		{map[string]int{"a": 0, "b": 1, "c": 2}, "c", true},
+		{map[string]int{"a": 4}, "a", true},
+	} {
+		s := Lost("b", c.pods, 1)
+		if s.Stable != c.stable || s.Unsure != c.unsure || s.Stopped != c.unsure || c.unsure && (s.Quota != 1 || s.Release != 1 || s.Target != "b") {
+			t.Errorf("%v: %+v", c.pods, s)
+		}
+	}
+}
+
+// A wave that has been made smaller has no more nodes than that. Without an open wave, the state's number counts.
+func TestQuotaOfAWave(t *testing.T) {
+	p := Default()
+	l := &Layout{Steps: []Step{{Wave: 0, Quota: 1}, {Wave: 1, Quota: 10}, {Wave: 2, Quota: 100}}}
+	for _, c := range []struct {
+		wave        string
+		quota, want int
+		layout      *Layout
+	}{
+		{p.Waves[1].Name, 50, 10, l},
+		{p.Waves[1].Name, 4, 4, l},
+		{"", 50, 50, l},
+		{p.Waves[1].Name, 50, 50, nil},
+	} {
+		if got := c.layout.Quota(&p, &State{Wave: c.wave, Quota: c.quota}); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}

@@ -60,6 +60,7 @@ func (c *controller) steer(set *daemonSet) bool {
 	if c.readCourse(); !k.read {
 		return false
 	}
+	c.w.check.memo(c).sees(k, set.spec.Hash)
 	k.removals.Watch(!c.w.sc.Assists && (ix.policy != nil || k.removals.Kept.Held > 0))
 	if ix.policy == nil && k.state.Stable == "" {
 		k.state = rollout.State{Release: k.state.Release}
@@ -67,7 +68,6 @@ func (c *controller) steer(set *daemonSet) bool {
 	if ix.policy == nil && k.state.Phase == rollout.Idle && !k.lost {
 		return true
 	}
-	c.w.check.memo(c).sees(k, set.spec.Hash)
 	c.meet(set)
 	hash := set.spec.Hash
 	atRest := k.state.Stable == hash && k.state.Target == hash
@@ -148,9 +148,10 @@ func (c *controller) meet(set *daemonSet) {
 		return
 	}
 	first := rollout.First(set.spec.Hash, pods, exposed)
-	if first.Release += k.state.Release; k.lost && first.Stable != first.Target && c.w.bug != LostGoesOn {
-		first.Unsure, first.Stopped, first.Stops = true, true, 1
+	if k.lost && c.w.bug != LostGoesOn {
+		first = rollout.Lost(set.spec.Hash, pods, exposed)
 	}
+	first.Release += k.state.Release
 	k.state, k.kept, k.lost = first, false, false
 }
 
@@ -201,7 +202,7 @@ func (c *controller) follow(set *daemonSet) {
 		r.Steps = append(r.Steps, step.Quota)
 	}
 	if !k.holds {
-		r.Quota, r.Back, r.Forgiven = k.state.Quota, k.state.Back, k.state.Forgiven
+		r.Quota, r.Back, r.Forgiven = k.layout.Quota(p, &k.state), k.state.Back, k.state.Forgiven
 		r.Grants = k.state.Grants() && !k.stuck
 		if k.limit {
 			r.Quota = math.MaxInt32

@@ -11,8 +11,13 @@ import (
 type reachings map[request]map[string]bool
 
 // reaching returns the key for a node to which a process has begun to give a target, in that release, which may not be kept yet.
+// A node that has taken the name of another one has been given nothing.
 func reaching(c *controller, node, target string, r release) request {
-	return request{c.process, fmt.Sprintf("%s %s %d %d", node, target, r.keeper, r.number)}
+	uid := ""
+	if n := c.index.node(node); n != nil {
+		uid = n.UID
+	}
+	return request{c.process, fmt.Sprintf("%s %s %s %d %d", node, uid, target, r.keeper, r.number)}
 }
 
 func (r reachings) has(as request) bool { return len(r[as]) > 0 }

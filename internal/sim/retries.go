@@ -26,15 +26,16 @@ func (c *controller) failed(w *write, at delivery.Pace) {
 	c.retries[s] = retry{at: c.w.now + delay, delay: delay}
 }
 
-// renewed forgets what was refused on an earlier node of that name, and that its pods
-// did not last.
+// renewed forgets what was refused on an earlier node of that name, that its pods did not last, and that a release has
+// reached it.
 func (c *controller) renewed(node string) {
 	maps.DeleteFunc(c.retries, func(s slot, _ retry) bool { return s.node == node })
 	delete(c.refusals.nodes, node)
 	if b, known := c.backoff[node]; known {
-		b.Remakes = plan.Remakes{}
+		b.Remakes, b.Hash = plan.Remakes{}, ""
 		c.backoff[node] = b
 	}
+	delete(c.course.reached.nodes, node)
 }
 
 // edited forgets what was refused before an edit.
