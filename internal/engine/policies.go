@@ -45,6 +45,8 @@ type policyEntry struct {
 type rolloutEntry struct {
 	object  *view.DaemonSetRollout
 	version uint64
+	// asOf is the version of the list that it came from: it was current then, even if a newer one was known; see outdates.
+	asOf uint64
 }
 
 // releases is what an index knows about policies and the objects that hold the state of releases.
@@ -319,6 +321,7 @@ func (ix *index) putRollout(e *rolloutEntry, list uint64) {
 	if old := ix.releases.rollouts[key]; old != nil && !outdates(e.version, old.version, list) {
 		return
 	}
+	e.asOf = list
 	ix.releases.rollouts[key] = e
 	ix.touch(key)
 }

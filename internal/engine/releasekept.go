@@ -23,6 +23,11 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, st *state, entry
 	before := c.keeper()
 	if c.read && c.overwritten(entry) {
 		e.log.Warn("another process has written the state of a release; reading it again", "daemonSet", keyOf(set.ds).String())
+		if entry.restored(c.own) {
+			if err := e.current(ctx, set); err != nil {
+				return err
+			}
+		}
 		c.read, c.unsure = false, true
 	} else if c.read {
 		putBack(st, before, c.keeper())
@@ -67,9 +72,9 @@ func (c *course) inRelease(ds *appsv1.DaemonSet, ix *index) bool {
 }
 
 // overwritten reports whether somebody else has written the status since, for example a second leader, whose work
-// must not be undone.
+// must not be undone, or whoever has restored the API server from a backup.
 func (c *course) overwritten(entry *rolloutEntry) bool {
-	if entry == nil || entry == c.own || c.own != nil && entry.version <= c.own.version {
+	if entry == nil || entry == c.own || c.own != nil && max(entry.version, entry.asOf) <= c.own.version {
 		return false
 	}
 	var before view.DaemonSetRolloutStatus
@@ -81,6 +86,23 @@ func (c *course) overwritten(entry *rolloutEntry) bool {
 	}
 	c.own = entry // people have written the spec
 	return false
+}
+
+// restored reports whether a list has shown an older object than own, which was there: the API server was restored from a
+// backup.
+func (r *rolloutEntry) restored(own *rolloutEntry) bool { return own != nil && r.version < own.version }
+
+// current makes sure that the DaemonSet is known as it is now. After a restore, each kind of object is listed again by itself,
+// and the state of a release says nothing about a template that is gone.
+func (e *engine) current(ctx context.Context, set *setEntry) error {
+	live, err := e.api.liveSet(ctx, set.ds)
+	switch {
+	case err != nil:
+		return fmt.Errorf("after a restore: %w", err)
+	case live.Generation != set.ds.Generation:
+		return fmt.Errorf("the API server was restored from a backup: waiting for its DaemonSet %s", keyOf(set.ds))
+	}
+	return nil
 }
 
 // unreadable reports on the object itself, once, that its status cannot be read.

@@ -81,7 +81,7 @@ func TestStateThatIsGoneBeforeTheAnswer(t *testing.T) {
 func TestGoneStaysGone(t *testing.T) {
 	ix := newIndex()
 	keeper := func(version uint64) *rolloutEntry {
-		return &rolloutEntry{&view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: "uid"}}, version}
+		return &rolloutEntry{object: &view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: "uid"}}, version: version}
 	}
 	revision := func(version uint64) *revisionEntry {
 		return &revisionEntry{Revision: &view.Revision{Object: &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: "uid"}}}, version: version, owner: "set"}
@@ -115,7 +115,7 @@ func TestGoneStaysGone(t *testing.T) {
 func TestForgettingSparesTheNext(t *testing.T) {
 	ix := newIndex()
 	of := func(uid types.UID, version uint64) *rolloutEntry {
-		return &rolloutEntry{&view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: uid}}, version}
+		return &rolloutEntry{object: &view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: uid}}, version: version}
 	}
 	ix.upsertRollout(of("second", 2))
 	if ix.forgetRollout(of("first", 1)); len(ix.releases.rollouts) != 1 {

@@ -68,3 +68,39 @@ func TestServerRestoredFromBackup(t *testing.T) {
 		c.covered(6, "agent:3")
 	})
 }
+
+// A release that the backup knows to be taken back, or to be in its first wave, is that again once the API server is restored,
+// whatever has become of it since.
+func TestReleaseRestoredFromBackup(t *testing.T) {
+	t.Run("taken back", func(t *testing.T) {
+		released(t, 20, "{}", "agent:bad", func(c *cluster) {
+			c.editSet(image("agent:bad"))
+			c.run(15 * time.Minute)
+			c.ask(`{"abort": 1}`)
+			c.run(5 * time.Minute)
+			c.wantRelease("before", "Aborted AbortRequested first 0", map[string]int{"agent:1": 20})
+			saved := c.backup()
+			c.editSet(image("agent:1"))
+			c.run(5 * time.Minute)
+			c.wantRelease("after the revert", "Idle   0", map[string]int{"agent:1": 20})
+			c.restore(saved)
+			c.run(time.Hour)
+			c.wantRelease("restored", "Aborted AbortRequested first 0", map[string]int{"agent:1": 20})
+		})
+	})
+	t.Run("in its first wave", func(t *testing.T) {
+		released(t, 20, "{}", "", func(c *cluster) {
+			c.editSet(image("agent:2"))
+			c.run(5 * time.Minute)
+			c.wantRelease("before", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1, "agent:1": 19})
+			saved := c.backup()
+			c.run(time.Hour)
+			c.wantRelease("in the end", "Idle   0", map[string]int{"agent:2": 20})
+			c.restore(saved)
+			c.run(time.Minute)
+			c.wantRelease("restored", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1, "agent:1": 19})
+			c.run(time.Hour)
+			c.wantRelease("in the end again", "Idle   0", map[string]int{"agent:2": 20})
+		})
+	})
+}
