@@ -24,7 +24,7 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, st *state, entry
 	if c.read && c.overwritten(entry) {
 		e.log.Warn("another process has written the state of a release; reading it again", "daemonSet", keyOf(set.ds).String())
 		if entry.restored(c.own) {
-			if err := e.current(ctx, set); err != nil {
+			if err := current(ctx, e.api, set); err != nil {
 				return err
 			}
 		}
@@ -94,8 +94,8 @@ func (r *rolloutEntry) restored(own *rolloutEntry) bool { return own != nil && r
 
 // current makes sure that the DaemonSet is known as it is now. After a restore, each kind of object is listed again by itself,
 // and the state of a release says nothing about a template that is gone.
-func (e *engine) current(ctx context.Context, set *setEntry) error {
-	live, err := e.api.liveSet(ctx, set.ds)
+func current(ctx context.Context, from api, set *setEntry) error {
+	live, err := from.liveSet(ctx, set.ds)
 	switch {
 	case err != nil:
 		return fmt.Errorf("after a restore: %w", err)

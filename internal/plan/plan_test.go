@@ -135,7 +135,7 @@ func TestBudgetIsScaled(t *testing.T) {
 		{Spec{MaxUnavailable: Amount{0, true}}, 5, 1, 0},
 		{Spec{MaxUnavailable: Amount{50, true}}, 5, 3, 0},
 		{Spec{MaxSurge: Amount{1, true}}, 5, 0, 1},
-		{Spec{MaxSurge: Amount{50, true}}, 0, 1, 0},
+		{Spec{MaxSurge: Amount{50, true}}, 0, 0, 1},
 		{Spec{Strategy: OnDelete, MaxUnavailable: Amount{Value: 3}}, 5, 0, 0},
 	} {
 		if down, more := c.set.Budget(c.desired); down != c.down || more != c.more {

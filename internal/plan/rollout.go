@@ -35,13 +35,18 @@ func count(n *int, is bool, sign int) {
 }
 
 // Budget scales the amounts of the strategy by the number of nodes that should run a pod. With both zero an
-// update would never finish, so that means one unavailable.
+// update would never finish, so that means one. A percentage of no node is zero: a release may be for nodes that the stable
+// revision is not for.
 func (set *Spec) Budget(desired int) (maxUnavailable, maxSurge int) {
 	if set.Strategy != RollingUpdate {
 		return 0, 0
 	}
 	maxUnavailable, maxSurge = set.MaxUnavailable.Of(desired), set.MaxSurge.Of(desired)
-	if maxUnavailable <= 0 && maxSurge <= 0 {
+	switch {
+	case maxUnavailable > 0 || maxSurge > 0:
+	case set.Surges():
+		maxSurge = 1
+	default:
 		maxUnavailable = 1
 	}
 	return maxUnavailable, maxSurge
