@@ -35,6 +35,8 @@ type write struct {
 	change *plan.Change // nil for others
 	// from is the template that the pod of a change was made from; to ds it is changed.
 	from *corev1.PodTemplateSpec
+	// like is the pod that would be created in place of a change.
+	like *corev1.Pod
 	// rests, when not nil, is the pod as it was when its delete or change was decided.
 	rests *podEntry
 	// known are the UIDs of the pods that were known when a create was decided, and taken their names.

@@ -125,10 +125,11 @@ func (c *course) yields(ds *appsv1.DaemonSet) {
 }
 
 // endedBeside remembers pods that ended and that the other controller deletes, as ended does for pods that this engine
-// deletes: a version whose pods keep ending has failed.
+// deletes: a version whose pods keep ending has failed. A kubelet also says of a pod that it was told to end that it has ended,
+// which means nothing.
 func (s *state) endedBeside(pods []*plan.Pod, now time.Time) {
 	for _, p := range pods {
-		if p.Phase != plan.Failed && p.Phase != plan.Succeeded || !s.announce(p.UID) {
+		if p.Phase != plan.Failed && p.Phase != plan.Succeeded || !p.Deleted.IsZero() || !s.announce(p.UID) {
 			continue
 		}
 		s.mu.Lock()

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
+	"everynode/internal/plan"
 	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
@@ -426,4 +427,13 @@ func TestAssistStopsAtPodsThatEnd(t *testing.T) {
 			t.Errorf("the failures are %+v", f)
 		}
 	})
+}
+
+// Beside another controller, a pod that was deleted has not failed, whatever its kubelet says as it goes.
+func TestDeletedPodsHaveNotFailed(t *testing.T) {
+	s, now := newState(key("set")), time.Now()
+	s.endedBeside([]*plan.Pod{{UID: "told to", Node: "a", Phase: plan.Failed, Deleted: now}, {UID: "by itself", Node: "b", Phase: plan.Failed}}, now)
+	if s.backoff["a"].Delay != 0 || s.backoff["b"].Delay == 0 {
+		t.Errorf("%+v", s.backoff)
+	}
 }

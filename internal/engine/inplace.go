@@ -5,6 +5,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -32,10 +33,11 @@ type inPlace struct {
 	readAt   time.Time // when reading a revision last failed; zero: all were read
 }
 
-// admission is what the API server has answered about new pods of a revision, and when.
+// admission is what the API server has answered about new pods of a revision, when, and what such a pod would be.
 type admission struct {
-	is bool
-	at time.Time
+	is   bool
+	at   time.Time
+	made *corev1.Pod
 }
 
 // weighInPlace computes which revisions' pods may be changed in place, for the decision that follows. If that has
@@ -136,13 +138,13 @@ func (e *engine) admits(ctx context.Context, ds *appsv1.DaemonSet, hash string, 
 	case err == nil:
 		err = view.Rewritten(made, &ds.Spec.Template)
 	case fate == delivery.OverQuota:
-		err = nil // the quota is checked last: everything else has admitted it
+		err = fmt.Errorf("the quota has no room for the pod, so nobody sees what admission makes of it: %w", err)
 	case fate != delivery.Refused:
 		p.askAgain = time.Now().Add(askAgainAfter)
 		e.log.Warn("cannot tell whether pods can be updated in place; updating them by deletion for now", "daemonSet", keyOf(ds).String(), "err", err)
 		return false
 	}
-	p.admitted = with(p.admitted, hash, admission{err == nil, time.Now()})
+	p.admitted = with(p.admitted, hash, admission{err == nil, time.Now(), made})
 	if err != nil && (!known || said.is) {
 		e.events.event(ds, corev1.EventTypeWarning, "NotInPlace", "Pods are updated by deletion, because a new pod of revision %s would not be admitted unchanged: %v", hash, err)
 	}
@@ -204,6 +206,7 @@ func (st *state) changes(w write, c *plan.Change, pods []*podEntry) *write {
 	if c.Stable {
 		w.ds, w.hash, w.mold = course.stable.ds, course.stable.hash, course.stable.mold
 	}
+	w.like = st.inPlace.admitted[w.hash].made
 	st.rolling = true
 	return &w
 }

@@ -85,6 +85,9 @@ func TestUpdateNotInPlace(t *testing.T) {
 				return nil, false
 			})
 		},
+		"new pods get a pull secret": func(k *keepers) {
+			k.mutate = func(p *corev1.Pod) { p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "registry"}} }
+		},
 		"what admission says of new pods is not known": func(k *keepers) {
 			k.intercept(func(r request) (error, bool) {
 				if r.is("create", "pods") && r.query["dryRun"] != nil {
@@ -312,22 +315,25 @@ func TestUnfitPodsStayUnfit(t *testing.T) {
 	ix.unfit("gone", true)
 }
 
-// Whether a new pod would be admitted is asked once for each revision, and a used-up quota does not count.
+// Whether a new pod would be admitted is asked once for each revision. Where a quota has no room for it, nobody sees what
+// admission would make of it, so the pods are deleted.
 func TestAdmissionIsAskedOnce(t *testing.T) {
-	inPlaceCluster(t, 5, func(k *keepers) {
-		asked := 0
-		k.intercept(func(r request) (error, bool) {
-			if r.is("create", "pods") && r.query["dryRun"] != nil {
-				asked++
-				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota: pods")), false
+	for full, changed := range map[error]int{nil: 5, apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota: pods")): 0} {
+		inPlaceCluster(t, 5, func(k *keepers) {
+			asked := 0
+			k.intercept(func(r request) (error, bool) {
+				if r.is("create", "pods") && r.query["dryRun"] != nil {
+					asked++
+					return full, false
+				}
+				return nil, false
+			})
+			k.editSet(image("agent:2"))
+			k.run(2 * time.Minute)
+			k.covered(5, "agent:2")
+			if asked != 1 || k.wrote("patch pods") != changed {
+				t.Errorf("%v: it was asked %d times, and %d pods were changed", full, asked, k.wrote("patch pods"))
 			}
-			return nil, false
 		})
-		k.editSet(image("agent:2"))
-		k.run(2 * time.Minute)
-		k.covered(5, "agent:2")
-		if asked != 1 || k.wrote("patch pods") != 5 {
-			t.Errorf("it was asked %d times, and %d pods were changed", asked, k.wrote("patch pods"))
-		}
-	})
+	}
 }

@@ -130,7 +130,7 @@ func (s *sender) read(ctx context.Context, ask delivery.Request) delivery.Answer
 	s.pod, a.Pod = live, s.sight(live)
 	if s.w.change != nil {
 		s.whole, a.Pod.Changed = live, live.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] == s.w.hash
-		unfit := view.Unfit(live, s.w.from, &s.w.ds.Spec.Template)
+		unfit := view.Unfit(live, s.w.from, &s.w.ds.Spec.Template, s.w.like)
 		if a.Pod.Unfit = unfit != nil; a.Pod.Unfit && !a.Pod.Changed {
 			s.cause = unfit
 		}

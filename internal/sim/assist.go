@@ -132,7 +132,7 @@ func (c *controller) endedBeside(pods []plan.Pod) {
 	}
 	for i := range pods {
 		p := &pods[i]
-		if p.Phase != plan.Failed && p.Phase != plan.Succeeded || c.announced[p.UID] {
+		if p.Phase != plan.Failed && p.Phase != plan.Succeeded || !p.Deleted.IsZero() || c.announced[p.UID] {
 			continue
 		}
 		c.announced[p.UID] = true

@@ -140,7 +140,7 @@ func (w *worker) change(to string) {
 	switch {
 	case was == to:
 		return
-	case NotInPlace(from, &ds.Spec.Template) != nil, w.known.Unchangeable, w.doubtful(), Unfit(w.pod, from, &ds.Spec.Template) != nil:
+	case NotInPlace(from, &ds.Spec.Template) != nil, w.known.Unchangeable, w.doubtful(), Unfit(w.pod, from, &ds.Spec.Template, nil) != nil:
 		w.deleted++
 		w.start(to)
 		return

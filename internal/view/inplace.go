@@ -147,8 +147,9 @@ func inEnvironment(spec *corev1.PodSpec, field string) bool {
 type ForNow struct{ error }
 
 // Unfit returns why this pod, of revision from, cannot be changed in place; nil if it can. The pod must match its
-// revision. Otherwise admission has changed it, and would do so again.
-func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
+// revision. Otherwise admission has changed it, and would do so again. like is what admission makes of a new pod; nil: not
+// known.
+func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec, like *corev1.Pod) error {
 	changed, images := changedImages(&from.Spec, &to.Spec), imagesOf(&from.Spec)
 	found := 0
 	for _, c := range lasting(&pod.Spec) {
@@ -161,6 +162,9 @@ func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
 	}
 	if found != len(changed) {
 		return fmt.Errorf("the pod lacks containers of its revision")
+	}
+	if err := unlike(pod, like); err != nil {
+		return err
 	}
 	if err := unsettled(pod, changed); err != nil {
 		return ForNow{err}
@@ -182,6 +186,29 @@ func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
 		}
 	}
 	return nil
+}
+
+// unlike returns what a new pod would have that this one lacks, or the other way round, and that no change brings: without its
+// pull secret, for example, the new image could not be pulled.
+func unlike(pod, like *corev1.Pod) error {
+	if like == nil {
+		return nil
+	}
+	if !slices.Equal(pod.Spec.ImagePullSecrets, like.Spec.ImagePullSecrets) {
+		return fmt.Errorf("a new pod would have other image pull secrets")
+	}
+	if !maps.Equal(names(&pod.Spec), names(&like.Spec)) {
+		return fmt.Errorf("a new pod would have other containers")
+	}
+	return nil
+}
+
+func names(spec *corev1.PodSpec) map[string]bool {
+	all := map[string]bool{}
+	for _, c := range lasting(spec) {
+		all[c.Name] = true
+	}
+	return all
 }
 
 func imagesOf(spec *corev1.PodSpec) map[string]string {

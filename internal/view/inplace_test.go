@@ -85,6 +85,10 @@ func TestUnfit(t *testing.T) {
 		"with an injected one": {func(p *corev1.Pod) {
 			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "proxy", Image: "proxy"})
 		}, ""},
+		"with one that is injected no more": {func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "proxy", Image: "proxy"})
+		}, "other containers"},
+		"without the secret of the registry": {func(p *corev1.Pod) { p.Spec.ImagePullSecrets = nil }, "image pull secrets"},
 		"another image that does not change": {func(p *corev1.Pod) { p.Spec.Containers[1].Image = "mirror/other:1" }, ""},
 		"from a mirror":                      {func(p *corev1.Pod) { p.Spec.Containers[0].Image = "mirror/agent:1" }, "container c"},
 		"relabelled":                         {func(p *corev1.Pod) { p.Labels["app.kubernetes.io/version"] = "0" }, "label app.kubernetes.io/version"},
@@ -112,8 +116,12 @@ func TestUnfit(t *testing.T) {
 			for _, c := range pod.Spec.Containers {
 				pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, runs(c.Name, "id-"+c.Name, "sha-"+c.Name, 0, 1))
 			}
-			c.change(pod)
-			switch err := Unfit(pod, from, to); {
+			pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "registry"}} // by its service account
+			like := &corev1.Pod{Spec: *pod.Spec.DeepCopy()}
+			if c.change(pod); name == "with an injected one" {
+				like.Spec = *pod.Spec.DeepCopy()
+			}
+			switch err := Unfit(pod, from, to, like); {
 			case c.why == "" && err != nil:
 				t.Errorf("it is not: %v", err)
 			case c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)):
