@@ -1,0 +1,151 @@
+package helm_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v4/pkg/action"
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/kube/fake"
+	status "helm.sh/helm/v4/pkg/release/common"
+	release "helm.sh/helm/v4/pkg/release/v1"
+	"helm.sh/helm/v4/pkg/storage"
+	"helm.sh/helm/v4/pkg/storage/driver"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+)
+
+// kinds are those that the chart looks up, by their group and version.
+var kinds = map[string][]metav1.APIResource{
+	"v1":      {{Name: "nodes", Kind: "Node"}},
+	"apps/v1": {{Name: "deployments", Kind: "Deployment", Namespaced: true}},
+	"admissionregistration.k8s.io/v1": {{Name: "mutatingadmissionpolicies", Kind: "MutatingAdmissionPolicy"},
+		{Name: "validatingadmissionpolicies", Kind: "ValidatingAdmissionPolicy"}},
+	"everynode.io/v1alpha1": {{Name: "rolloutpolicies", Kind: "RolloutPolicy"}},
+}
+
+// cluster serves objects by their paths, such as /apps/v1/namespaces/a/deployments/b, to the chart's lookups.
+func cluster(t *testing.T, objects map[string]any) genericclioptions.RESTClientGetter {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/apis/"), "/api/")
+		var answer any = metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: metav1.StatusReasonNotFound, Code: http.StatusNotFound}
+		code := http.StatusNotFound
+		if there := kinds[path]; there != nil {
+			answer, code = metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: path, APIResources: there}, http.StatusOK
+		} else if path == "v1/nodes" {
+			answer, code = map[string]any{"kind": "NodeList", "apiVersion": "v1", "items": []any{}}, http.StatusOK
+		} else if object := objects[path]; object != nil {
+			answer, code = object, http.StatusOK
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(server.Close)
+	flags := genericclioptions.NewConfigFlags(false)
+	flags.APIServer = &server.URL
+	return flags
+}
+
+// deployment is the running controller with these flags.
+func deployment(flags ...string) map[string]any {
+	return map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "everynode-controller", "namespace": "kube-system"},
+		"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"name": "everynode-controller", "args": flags}}}}}}
+}
+
+// object is a cluster-wide object of a release, or, without a name, of none.
+func object(version, kind, name, of, in string) map[string]any {
+	meta := map[string]any{"name": name}
+	if of != "" {
+		meta["annotations"] = map[string]any{"meta.helm.sh/release-name": of, "meta.helm.sh/release-namespace": in}
+	}
+	return map[string]any{"apiVersion": version, "kind": kind, "metadata": meta}
+}
+
+// upgradeOn returns what `helm upgrade` sends on a cluster with these objects. The release was installed with some values, and none of
+// them is kept.
+func upgradeOn(t *testing.T, objects map[string]any, values map[string]any) (manifest string, err error) {
+	t.Helper()
+	latest, err := loader.Load("../../helm/everynode-controller")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := action.NewConfiguration()
+	config.Releases = storage.Init(driver.NewMemory())
+	config.KubeClient = &fake.PrintingKubeClient{Out: io.Discard}
+	config.RESTClientGetter = cluster(t, objects)
+	config.Capabilities = common.DefaultCapabilities.Copy()
+	config.Capabilities.KubeVersion = common.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}
+	for version, served := range kinds {
+		for _, kind := range served {
+			config.Capabilities.APIVersions = append(config.Capabilities.APIVersions, version+"/"+kind.Kind)
+		}
+	}
+	err = config.Releases.Create(&release.Release{Name: "everynode-controller", Namespace: "kube-system", Version: 6, Chart: latest,
+		Config: map[string]any{"mode": "assist", "onDelete": map[string]any{"install": true}}, Info: &release.Info{Status: status.StatusDeployed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := action.NewUpgrade(config)
+	u.Namespace = "kube-system"
+	made, err := u.RunWithContext(t.Context(), "everynode-controller", latest, values)
+	if err != nil {
+		return "", err
+	}
+	return made.(*release.Release).Manifest, nil
+}
+
+// TestRemovalIsRefused: an upgrade that forgets values does not end assist mode, and keeps the admission policies. It says what to
+// type, and what it says is enough. One that names another revision confirms nothing, so a value that Helm has kept does not.
+func TestRemovalIsRefused(t *testing.T) {
+	const running = "apps/v1/namespaces/kube-system/deployments/everynode-controller"
+	const onDelete = "admissionregistration.k8s.io/v1/mutatingadmissionpolicies/everynode-on-delete"
+	const guards = "admissionregistration.k8s.io/v1/validatingadmissionpolicies/everynode-node-labels"
+	assists, policy := deployment("--log-format=json", "--mode=assist"), object("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy", "everynode-on-delete", "everynode-controller", "kube-system")
+	guard := object("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "everynode-node-labels", "everynode-controller", "kube-system")
+	installs := func(yes bool) map[string]any { return map[string]any{"install": yes} }
+	for _, c := range []struct {
+		name    string
+		there   map[string]any
+		values  map[string]any
+		refused []string // what the refusal says; none if there is none
+	}{
+		{"forgotten", map[string]any{running: assists, onDelete: policy}, map[string]any{"image": map[string]any{"tag": "x"}},
+			[]string{"runs with --mode=assist", "mode: engine", "MutatingAdmissionPolicy everynode-on-delete", "--reset-then-reuse-values", "--set mode=assist,onDelete.install=true\n", "--set confirmRemoval=7\n"}},
+		{"kept", map[string]any{running: assists, onDelete: policy}, map[string]any{"mode": "assist", "onDelete": installs(true)}, nil},
+		{"confirmed", map[string]any{running: assists, onDelete: policy}, map[string]any{"confirmRemoval": 7}, nil},
+		{"confirmed an earlier one", map[string]any{running: assists, onDelete: policy}, map[string]any{"confirmRemoval": 6}, []string{"confirmRemoval=7\n"}},
+		{"only the policy", map[string]any{running: assists, onDelete: policy}, map[string]any{"mode": "assist", "onDelete": installs(false)}, []string{"onDelete.install: false", "--set onDelete.install=true\n"}},
+		{"the guards", map[string]any{running: deployment(), guards: guard}, nil, []string{"guards.install: false", "--set guards.install=true\n"}},
+		{"an engine", map[string]any{running: deployment("--log-format=json")}, nil, nil},
+		{"an engine begins to assist", map[string]any{running: deployment("--log-format=json")}, map[string]any{"mode": "assist"}, nil},
+		{"the policy is not Helm's", map[string]any{running: deployment(), onDelete: object("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy", "everynode-on-delete", "", "")}, nil, nil},
+		{"the policy is of another release", map[string]any{running: deployment(), onDelete: object("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy", "everynode-on-delete", "everynode-controller", "other")}, nil, nil},
+		{"nothing is there", nil, nil, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := upgradeOn(t, c.there, c.values)
+			t.Log(err)
+			if (err != nil) != (c.refused != nil) {
+				t.Fatalf("refused: %v", err)
+			}
+			for _, says := range c.refused {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("it does not say %q: %v", says, err)
+				}
+			}
+		})
+	}
+	// Without a cluster to look at, which is how Argo CD renders it, nothing is refused.
+	if _, err := upgrade(t, nil, nil, func(*action.Upgrade) {}); err != nil {
+		t.Error(err)
+	}
+}
