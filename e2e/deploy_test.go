@@ -13,8 +13,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
 // chart is the path of the Helm chart, relative to this package.
@@ -81,7 +85,7 @@ func TestManifestsAgree(t *testing.T) {
 	static := pod.Object["spec"].(map[string]any)
 	for _, spec := range []map[string]any{template, static} {
 		// These say how each gets to a node, and to the API server.
-		for _, own := range []string{"affinity", "tolerations", "priority", "priorityClassName", "serviceAccountName", "automountServiceAccountToken", "volumes"} {
+		for _, own := range []string{"affinity", "nodeSelector", "topologySpreadConstraints", "tolerations", "priority", "priorityClassName", "serviceAccountName", "automountServiceAccountToken", "volumes"} {
 			delete(spec, own)
 		}
 		c := spec["containers"].([]any)[0].(map[string]any)
@@ -284,6 +288,54 @@ func TestChartValues(t *testing.T) {
 	if err != nil || cmp.Diff(subjects, []any{map[string]any{"kind": "ServiceAccount", "name": "everynode-controller", "namespace": "ours"}}) != "" {
 		t.Errorf("the lease is for %v, %v", subjects, err)
 	}
+}
+
+// TestChartNodes: every pod of the chart, also of its Jobs, is for nodes with Linux, whatever else the values select. Virtual nodes have
+// taints that the controller tolerates, and would take a copy that never starts.
+func TestChartNodes(t *testing.T) {
+	helm := filepath.Join(builtPrograms(t), "tools", "helm")
+	for _, set := range []string{"mode=engine", "mode=assist", `nodeSelector.kubernetes\.io/arch=amd64,nodeSelector.kubernetes\.io/os=windows`} {
+		pods := podsOf(t, objectsOf(t, helm, "template", "everynode-controller", chart, "--namespace", "kube-system", "--set", set))
+		if len(pods) != 4 {
+			t.Errorf("%d kinds of pods, want the controller's and those of three Jobs", len(pods))
+		}
+		for name, pod := range pods {
+			want := map[string]string{"kubernetes.io/os": "linux"}
+			if strings.Contains(set, "arch") {
+				want["kubernetes.io/arch"] = "amd64"
+			}
+			if diff := cmp.Diff(want, pod.NodeSelector); diff != "" {
+				t.Errorf("with %s, the nodes of %s (-want +got):\n%s", set, name, diff)
+			}
+			required := pod.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+			for _, labels := range []map[string]string{{"type": "virtual-kubelet"}, {"eks.amazonaws.com/compute-type": "fargate"}, nil} {
+				fits, err := nodeaffinity.NewLazyErrorNodeSelector(required).Match(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: labels}})
+				if err != nil || fits != (labels == nil) {
+					t.Errorf("%s fits a node with %v: %v, %v", name, labels, fits, err)
+				}
+			}
+		}
+	}
+}
+
+// podsOf returns the pods that Deployments and Jobs make, by the names of these.
+func podsOf(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]*corev1.PodSpec {
+	t.Helper()
+	pods := map[string]*corev1.PodSpec{}
+	for name, o := range objects {
+		spec, found, err := unstructured.NestedMap(o.Object, "spec", "template", "spec")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !found {
+			continue
+		}
+		pods[name] = &corev1.PodSpec{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(spec, pods[name], true); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	return pods
 }
 
 // builtPrograms returns the folder of the programs that make has built. These tests need no root.

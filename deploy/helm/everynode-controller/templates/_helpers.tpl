@@ -48,7 +48,12 @@ yes
 {{- end }}
 {{- end }}
 
-{{- /* The nodes that may run it, or that it prefers. */ -}}
+{{- /* What the nodes that may run it have: the image is for Linux. */ -}}
+{{- define "everynode-controller.nodeSelector" -}}
+{{- toYaml (merge (dict "kubernetes.io/os" "linux") .Values.nodeSelector) }}
+{{- end }}
+
+{{- /* The nodes that may run it, or that it prefers. Never virtual nodes, whose taints it tolerates like all others. */ -}}
 {{- define "everynode-controller.nodeAffinity" -}}
 {{- if include "everynode-controller.controlPlaneOnly" . -}}
 requiredDuringSchedulingIgnoredDuringExecution:
@@ -57,6 +62,15 @@ requiredDuringSchedulingIgnoredDuringExecution:
         - key: node-role.kubernetes.io/control-plane
           operator: Exists
 {{- else -}}
+requiredDuringSchedulingIgnoredDuringExecution:
+  nodeSelectorTerms:
+    - matchExpressions:
+        - key: type
+          operator: NotIn
+          values: [virtual-kubelet]
+        - key: eks.amazonaws.com/compute-type
+          operator: NotIn
+          values: [fargate]
 preferredDuringSchedulingIgnoredDuringExecution:
   - weight: 100
     preference:
@@ -103,10 +117,8 @@ spec:
       hostNetwork: true
       dnsPolicy: Default
       enableServiceLinks: false
-      {{- with .context.Values.nodeSelector }}
       nodeSelector:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
+        {{- include "everynode-controller.nodeSelector" .context | nindent 8 }}
       affinity:
         nodeAffinity:
           {{- include "everynode-controller.nodeAffinity" .context | nindent 10 }}
