@@ -18,7 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	scheduling "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/klog/v2"
 )
 
 // chart is the path of the Helm chart, relative to this package.
@@ -313,6 +315,50 @@ func TestChartNodes(t *testing.T) {
 				if err != nil || fits != (labels == nil) {
 					t.Errorf("%s fits a node with %v: %v, %v", name, labels, fits, err)
 				}
+			}
+		}
+	}
+}
+
+// TestChartJobs: the Jobs of the chart are not placed on nodes from which no answer can come, because `helm uninstall` waits for one.
+// They do run on nodes that have no pod network yet, and on those of the control plane.
+func TestChartJobs(t *testing.T) {
+	helm := filepath.Join(builtPrograms(t), "tools", "helm")
+	objects := objectsOf(t, helm, "template", "everynode-controller", chart, "--namespace", "kube-system", "--set-json", `jobTolerations=[{"key": "pool", "operator": "Exists"}]`)
+	for name, pod := range podsOf(t, objects) {
+		if pod.PriorityClassName != "system-cluster-critical" {
+			t.Errorf("%s has the priority class %q", name, pod.PriorityClassName)
+		}
+		if !strings.HasPrefix(name, "Job ") {
+			continue
+		}
+		// The API server adds these (DefaultTolerationSeconds).
+		for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
+			pod.Tolerations = append(pod.Tolerations, corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute})
+		}
+		for _, c := range []struct {
+			fits   bool
+			taints []corev1.Taint
+		}{
+			{true, nil},
+			{true, []corev1.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}}},
+			{true, []corev1.Taint{{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule}, {Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoExecute}}},
+			{true, []corev1.Taint{{Key: "pool", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}}},
+			{false, []corev1.Taint{{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule}, {Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute}}},
+			{false, []corev1.Taint{{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}}},
+			{false, []corev1.Taint{{Key: corev1.TaintNodeMemoryPressure, Effect: corev1.TaintEffectNoSchedule}}},
+			{false, []corev1.Taint{{Key: "virtual-kubelet.io/provider", Effect: corev1.TaintEffectNoSchedule}}},
+		} {
+			if _, not := scheduling.FindMatchingUntoleratedTaint(klog.Background(), c.taints, pod.Tolerations, func(*corev1.Taint) bool { return true }, false); not == c.fits {
+				t.Errorf("a pod of %s fits a node with %v: %v, want %v", name, c.taints, !not, c.fits)
+			}
+		}
+	}
+	// Another class, or none, for all of them.
+	for _, class := range []string{"ours", ""} {
+		for name, pod := range podsOf(t, objectsOf(t, helm, "template", "everynode-controller", chart, "--set", "priorityClassName="+class)) {
+			if pod.PriorityClassName != class {
+				t.Errorf("%s has the priority class %q, want %q", name, pod.PriorityClassName, class)
 			}
 		}
 	}

@@ -101,7 +101,13 @@ spec:
   completions: {{ .completions }}
   {{- end }}
   backoffLimit: 0
-  activeDeadlineSeconds: 120
+  podFailurePolicy:
+    rules:
+      - action: Ignore # a pod that was drained or preempted has found out nothing: another one asks
+        onPodConditions:
+          - type: DisruptionTarget
+            status: "True"
+  activeDeadlineSeconds: 280 # Helm waits for five minutes
   template:
     metadata:
       labels:
@@ -114,6 +120,9 @@ spec:
       imagePullSecrets:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+      {{- with .context.Values.priorityClassName }}
+      priorityClassName: {{ . | quote }}
+      {{- end }}
       hostNetwork: true
       dnsPolicy: Default
       enableServiceLinks: false
@@ -123,7 +132,21 @@ spec:
         nodeAffinity:
           {{- include "everynode-controller.nodeAffinity" .context | nindent 10 }}
       tolerations:
-        - operator: Exists
+        # Where the controller may run, but not on nodes that are unreachable, drained or short of memory. One that is
+        # not ready may lack only its pod network, which this does not need.
+        - key: node-role.kubernetes.io/control-plane
+          operator: Exists
+          effect: NoSchedule
+        - key: CriticalAddonsOnly
+          operator: Exists
+        - key: node.kubernetes.io/not-ready
+          operator: Exists
+        - key: node.kubernetes.io/network-unavailable
+          operator: Exists
+          effect: NoSchedule
+        {{- with .context.Values.jobTolerations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       securityContext:
         runAsNonRoot: true
         runAsUser: 65532
