@@ -284,6 +284,17 @@ func TestChartValues(t *testing.T) {
 			t.Errorf("%s is installed, though nobody wants it", name)
 		}
 	}
+	out, err := exec.Command(helm, "template", chart, "--set", "metrics.clientAuth=true").CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("metrics.clientAuth needs metrics.tlsSecret")) {
+		t.Errorf("certificates of clients, and no TLS: %v\n%s", err, out)
+	}
+	// Names that YAML takes for something else.
+	odd := objectsOf(t, helm, "template", "2026", chart, "--namespace", "1234", "--set-json", `policies={"on": {}, "0x1f": {}}`)
+	for _, name := range []string{"RolloutPolicy /on", "RolloutPolicy /0x1f", "Deployment 1234/everynode-controller"} {
+		if o := odd[name]; o == nil || o.GetLabels()["app.kubernetes.io/instance"] != "2026" {
+			t.Errorf("the chart makes %s of a release 2026 as %v", name, o)
+		}
+	}
 	// One lease for the cluster, and a service account in the namespace of the pods.
 	binding := objects["RoleBinding kube-system/everynode-controller"]
 	subjects, _, err := unstructured.NestedSlice(binding.Object, "subjects")

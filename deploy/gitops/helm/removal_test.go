@@ -148,3 +148,39 @@ func TestRemovalIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPoliciesOfOthers: a RolloutPolicy that people or another chart have made is not the release's. One that a release of this chart has
+// left is sent, whatever that release was called: Helm then asks for --take-ownership, as it does for the kinds that the release left.
+func TestPoliciesOfOthers(t *testing.T) {
+	const path = "everynode.io/v1alpha1/rolloutpolicies/default"
+	left := func(name, namespace, chart string) map[string]any {
+		o := object("everynode.io/v1alpha1", "RolloutPolicy", "default", name, namespace)
+		o["metadata"].(map[string]any)["labels"] = map[string]any{"app.kubernetes.io/name": chart}
+		return o
+	}
+	for _, c := range []struct {
+		name string
+		is   map[string]any
+		sent bool
+	}{
+		{"none", nil, true},
+		{"of this release", left("everynode-controller", "kube-system", "everynode-controller"), true},
+		{"left by one of the same name in another namespace", left("everynode-controller", "other", "everynode-controller"), true},
+		{"left by one of another name", left("other", "kube-system", "everynode-controller"), true},
+		{"of another chart", left("agents", "kube-system", "agents"), false},
+		{"of another chart whose release has the same name", left("everynode-controller", "other", "agents"), false},
+		{"made by people", object("everynode.io/v1alpha1", "RolloutPolicy", "default", "", ""), false},
+	} {
+		objects := map[string]any{}
+		if c.is != nil {
+			objects[path] = c.is
+		}
+		manifest, err := upgradeOn(t, objects, map[string]any{"mode": "assist"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sent := strings.Contains(manifest, "kind: RolloutPolicy\nmetadata:\n  name: \"default\"\n"); sent != c.sent {
+			t.Errorf("%s: the policy is part of the release: %v, want %v", c.name, sent, c.sent)
+		}
+	}
+}

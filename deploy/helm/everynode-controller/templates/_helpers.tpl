@@ -1,6 +1,6 @@
 {{- define "everynode-controller.labels" -}}
 app.kubernetes.io/name: everynode-controller
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -86,7 +86,7 @@ apiVersion: batch/v1
 kind: Job
 metadata:
   name: everynode-controller-{{ .name }}
-  namespace: {{ .context.Release.Namespace }}
+  namespace: {{ .context.Release.Namespace | quote }}
   labels:
     {{- include "everynode-controller.labels" .context | nindent 4 }}
   annotations:
