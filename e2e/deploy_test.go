@@ -17,10 +17,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	scheduling "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 )
 
 // chart is the path of the Helm chart, relative to this package.
@@ -194,20 +197,19 @@ func TestChartPolicies(t *testing.T) {
 	}
 }
 
-// mayAndDoes returns the roles of the engine, and the flags of its container.
+// mayAndDoes returns the roles of the engine, and its pod, with the flags in order.
 func mayAndDoes(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	all := map[string]any{}
 	for _, name := range []string{"ClusterRole /everynode-controller", "Role kube-system/everynode-controller"} {
 		all[name] = objects[name].Object["rules"]
 	}
-	containers, _, err := unstructured.NestedSlice(objects["Deployment kube-system/everynode-controller"].Object, "spec", "template", "spec", "containers")
-	if err != nil || len(containers) != 1 {
-		t.Fatalf("containers: %v, %v", containers, err)
+	pod := podsOf(t, objects)["Deployment kube-system/everynode-controller"]
+	if pod == nil || len(pod.Containers) != 1 {
+		t.Fatalf("no pod with one container: %v", pod)
 	}
-	args := containers[0].(map[string]any)["args"].([]any)
-	slices.SortFunc(args, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
-	all["args"] = args
+	slices.Sort(pod.Containers[0].Args)
+	all["pod"] = pod
 	return all
 }
 
@@ -246,7 +248,7 @@ func nodeAffinity(t *testing.T, objects map[string]*unstructured.Unstructured) m
 // TestChartValues checks the values that the chart must refuse, and what it makes of an address of the API server.
 func TestChartValues(t *testing.T) {
 	helm := filepath.Join(builtPrograms(t), "tools", "helm")
-	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "logFormat=xml",
+	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "hostNetwork=maybe", "jobTolerations[0].kye=x", "confirmRemoval=-1", "logFormat=xml",
 		"controlPlane=no", "mode=both", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1", "definitions.install=maybe", "guards.labels={a b}", "onDelete.install=1", "policies.A_.waves=x", "policies.default=1"} {
 		out, err := exec.Command(helm, "template", chart, "--set", bad).CombinedOutput()
 		if err == nil || !bytes.Contains(out, []byte("values don't meet the specifications of the schema")) {
@@ -327,6 +329,51 @@ func TestChartNodes(t *testing.T) {
 					t.Errorf("%s fits a node with %v: %v, %v", name, labels, fits, err)
 				}
 			}
+		}
+	}
+}
+
+// TestChartPodSecurity: pods that are not on the network of their nodes comply with the Pod Security Standard "restricted", however
+// their metrics are served. Those on the network of the node do not even comply with "baseline", which shows that the test can tell.
+func TestChartPodSecurity(t *testing.T) {
+	bin := builtPrograms(t)
+	standards, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		set  string
+		host bool
+		// how a kubelet asks whether it is healthy
+		probe corev1.ProbeHandler
+		bind  string
+	}{
+		{"mode=engine", true, corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Host: "127.0.0.1", Path: "/healthz", Port: intstr.FromInt32(10261)}}, "127.0.0.1:10261"},
+		{"mode=assist,hostNetwork=true", true, corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Host: "127.0.0.1", Path: "/healthz", Port: intstr.FromInt32(10261)}}, "127.0.0.1:10261"},
+		{"mode=assist", false, corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/everynode-controller", "probe", "http://127.0.0.1:10261/healthz"}}}, "127.0.0.1:10261"},
+		{"hostNetwork=false,metrics.port=9000", false, corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/everynode-controller", "probe", "http://127.0.0.1:9000/healthz"}}}, "127.0.0.1:9000"},
+		{"mode=assist,metrics.tlsSecret=ours,metrics.clientAuth=true", false,
+			corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(10261), Scheme: corev1.URISchemeHTTPS}}, "0.0.0.0:10261"},
+	} {
+		pods := podsOf(t, objectsOf(t, filepath.Join(bin, "tools", "helm"), "template", "everynode-controller", chart, "--namespace", "kube-system", "--set", c.set))
+		for name, pod := range pods {
+			level := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+			if c.host {
+				level.Level = api.LevelBaseline
+			}
+			result := policy.AggregateCheckResults(standards.EvaluatePod(level, &metav1.ObjectMeta{}, pod))
+			if pod.HostNetwork != c.host || result.Allowed == c.host {
+				t.Errorf("with %s, %s: on the network of the node: %v; %s: %v %s", c.set, name, pod.HostNetwork, level, result.Allowed, result.ForbiddenDetail())
+			}
+		}
+		container := pods["Deployment kube-system/everynode-controller"].Containers[0]
+		for _, probe := range []*corev1.Probe{container.StartupProbe, container.LivenessProbe} {
+			if diff := cmp.Diff(c.probe, probe.ProbeHandler); diff != "" {
+				t.Errorf("with %s, a probe (-want +got):\n%s", c.set, diff)
+			}
+		}
+		if !slices.Contains(container.Args, "--metrics-bind-address="+c.bind) {
+			t.Errorf("with %s, the flags are %v, want %s", c.set, container.Args, c.bind)
 		}
 	}
 }

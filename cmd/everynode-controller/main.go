@@ -17,7 +17,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	cmd := command.New()
 	cmd.Use = "everynode-controller"
-	cmd.AddCommand(command.NewHandover(command.InCluster), command.NewCheck(command.InCluster))
+	cmd.AddCommand(command.NewHandover(command.InCluster), command.NewCheck(command.InCluster), command.NewProbe())
 	cmd.SetFlagErrorFunc(command.WrongCall)
 	if err := cmd.ExecuteContext(ctx); err != nil {
 		stop()

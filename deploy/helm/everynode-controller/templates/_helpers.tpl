@@ -22,15 +22,35 @@ envFrom:
 {{- end }}
 {{- end }}
 
-{{- /* A probe of the kubelet, which is on the same network. */ -}}
+{{- /* "yes" if the pods are on the network of their nodes. */ -}}
+{{- define "everynode-controller.hostNetwork" -}}
+{{- if or (eq (toString .Values.hostNetwork) "true") (and (eq (toString .Values.hostNetwork) "auto") (ne .Values.mode "assist")) -}}
+yes
+{{- end }}
+{{- end }}
+
+{{- /*
+A probe of the kubelet. On the network of the node it asks loopback. On that of the pod it asks the address of the pod (Pod Security
+forbids to name another), and where nothing is served there, because there is no certificate, a process in the pod asks loopback.
+Parameters: path, context.
+*/ -}}
 {{- define "everynode-controller.probe" -}}
+{{- $host := include "everynode-controller.hostNetwork" .context }}
+{{- $metrics := .context.Values.metrics }}
+{{- if or $host $metrics.tlsSecret -}}
 httpGet:
+  {{- if $host }}
   host: 127.0.0.1
+  {{- end }}
   path: {{ .path }}
-  port: {{ .metrics.port }}
-  {{- if .metrics.tlsSecret }}
+  port: {{ $metrics.port }}
+  {{- if $metrics.tlsSecret }}
   scheme: HTTPS
   {{- end }}
+{{- else -}}
+exec:
+  command: [/everynode-controller, probe, {{ printf "http://127.0.0.1:%d%s" (int $metrics.port) .path | quote }}]
+{{- end }}
 {{- end }}
 
 {{- /* "yes" if only nodes of the control plane may run it. There must be as many as replicas, because two never share a node. */ -}}
@@ -123,7 +143,9 @@ spec:
       {{- with .context.Values.priorityClassName }}
       priorityClassName: {{ . | quote }}
       {{- end }}
+      {{- if include "everynode-controller.hostNetwork" .context }}
       hostNetwork: true
+      {{- end }}
       dnsPolicy: Default
       enableServiceLinks: false
       nodeSelector:
@@ -132,18 +154,20 @@ spec:
         nodeAffinity:
           {{- include "everynode-controller.nodeAffinity" .context | nindent 10 }}
       tolerations:
-        # Where the controller may run, but not on nodes that are unreachable, drained or short of memory. One that is
-        # not ready may lack only its pod network, which this does not need.
+        # Where the controller may run, but not on nodes that are unreachable, drained or short of memory.
         - key: node-role.kubernetes.io/control-plane
           operator: Exists
           effect: NoSchedule
         - key: CriticalAddonsOnly
           operator: Exists
+        {{- if include "everynode-controller.hostNetwork" .context }}
+        # The node may lack only its pod network, which this does not need.
         - key: node.kubernetes.io/not-ready
           operator: Exists
         - key: node.kubernetes.io/network-unavailable
           operator: Exists
           effect: NoSchedule
+        {{- end }}
         {{- with .context.Values.jobTolerations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
