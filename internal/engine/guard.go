@@ -40,7 +40,7 @@ func (s *step) text() string {
 		return ""
 	}
 	has := "has no "
-	if strings.HasSuffix(s.held.detail, ":"+plan.NoExecute.String()) { // a taint: labels and names have no colon
+	if strings.Contains(s.held.detail, ":") { // a taint: labels and names have no colon
 		has = "has the taint "
 	}
 	return fmt.Sprintf("labels or the placement would take the pods of %d nodes away (%s %s); revert that, or let the pods go: everynode rollout allow",

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/internal/rollout"
 	"everynode/internal/view"
@@ -203,6 +204,35 @@ func TestTolerationThatIsGoneTakesNothing(t *testing.T) {
 		c.run(time.Minute)
 		c.wantGuarded("with a taint that the pods do not tolerate", 0, 0)
 		if got := c.events("RemovalsHeld"); len(got) != 1 {
+			t.Errorf("the events are %q", got)
+		}
+	})
+}
+
+// A NoSchedule taint takes no pod away, but where pods surge the next release does. Those removals are held as others are.
+func TestTaintedNodesKeepTheirPodsInAnUpdate(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy("{}"))
+		c.addNodes(20)
+		none, one := intstr.FromInt32(0), intstr.FromInt32(1)
+		c.addSet(follows, func(ds *appsv1.DaemonSet) {
+			ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &none, MaxSurge: &one}
+		})
+		c.start()
+		c.run(time.Minute)
+		c.covered(20, "agent:1")
+		for i := range 12 {
+			c.editNode(fmt.Sprintf("node-%02d", i+1), func(n *corev1.Node) {
+				n.Spec.Taints = []corev1.Taint{{Key: "repair", Effect: corev1.TaintEffectNoSchedule}}
+			})
+		}
+		c.run(time.Hour)
+		c.wantGuarded("with the taint", 20, 0)
+		c.editSet(func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.Containers[0].Image = "agent:2" })
+		c.run(3 * time.Hour)
+		c.wantGuarded("after a release", 12, 12)
+		if got := c.events("RemovalsHeld"); len(got) != 1 || !strings.Contains(got[0], "node-01 has the taint repair:NoSchedule") {
 			t.Errorf("the events are %q", got)
 		}
 	})

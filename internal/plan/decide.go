@@ -247,7 +247,7 @@ func (d decision) handOver() {
 //
 // A node that only keeps its pod is not updated: the successor would not be started, and NoSchedule lets running pods
 // stay. With surge the pod leaves, since there an update must not reduce the number of available pods, but only while
-// that costs no availability (Roll).
+// that costs no availability (Roll), and while no guard holds it.
 func (d decision) renew() {
 	p := d.old
 	switch {
@@ -257,6 +257,8 @@ func (d decision) renew() {
 		d.v.Reason, d.v.Detail = AwaitsWave, "its node is not back yet"
 	case !d.fit.Run && !d.surges():
 		d.keep(p)
+	case !d.fit.Run && d.guard():
+		d.v.Reason, d.v.Detail = HeldByGuard, d.fit.Detail
 	case !d.fit.Run && p.Ready:
 		d.v.Reason, d.v.Detail, d.v.candidate = TaintKeepsPod, d.fit.Detail, leave
 		d.remove(p, TaintNotTolerated)

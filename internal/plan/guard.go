@@ -2,7 +2,8 @@ package plan
 
 import "slices"
 
-// Guard holds the pods that an edit of labels, or of the template's placement, would remove (R10). A pod that
+// Guard holds the pods that an edit of labels or taints, or of the template's placement, would remove (R10),
+// also if that takes an update, as it does where pods surge and a NoSchedule taint is not tolerated. A pod that
 // it holds stays where it is, and is not replaced when it ends. It does not hold pods that the taint manager
 // evicts, since their own tolerations do not cover a NoExecute taint; pods on nodes that are gone; and pods
 // that a release that goes back takes from nodes that only its target selects.
@@ -17,10 +18,11 @@ type Guard struct {
 func (v *Verdict) Guarded() bool { return v.guarded }
 func (v *Verdict) Spared() bool  { return v.spared }
 
-// guard reports whether the guard holds pods on this node, which the template no longer admits.
+// guard reports whether the guard holds pods on this node, which would be removed because the template does not
+// admit them.
 func (d decision) guard() (holds bool) {
 	g := d.in.Guard
-	if g == nil || d.fit.Keep || !slices.ContainsFunc(d.pods, d.runs) {
+	if g == nil || !slices.ContainsFunc(d.pods, d.runs) {
 		return false
 	}
 	d.v.spared = g.Allowed[d.node.Name]
@@ -30,8 +32,17 @@ func (d decision) guard() (holds bool) {
 
 // runs reports whether the guard holds this pod, if it holds those of the node.
 func (s *site) runs(p *Pod) bool {
-	goesBack := s.in.Release != nil && s.in.Release.Back && s.in.Set.made(p)
-	return p.live() && p.Bound && !p.Assumed && !goesBack && !(s.fit.Reason == TaintEvicts && s.evicted(p))
+	return p.live() && p.Bound && !p.Assumed && !s.goesBack(p) && !(s.fit.Reason == TaintEvicts && s.evicted(p))
+}
+
+// goesBack reports whether the pod goes because a release goes back, and for no other reason: its own revision
+// still has a place for it here.
+func (s *site) goesBack(p *Pod) bool {
+	if r := s.in.Release; r == nil || !r.Back || !s.in.Set.made(p) {
+		return false
+	}
+	own := s.in.Set.Placement.Admits(s.node)
+	return own.Run || own.Keep && !s.fit.Keep
 }
 
 // evicted reports whether the taint manager evicts this pod from a node with a NoExecute taint, whatever the

@@ -49,14 +49,26 @@ func (w twin) stands(p Pod) bool {
 	return true
 }
 
+// goesBack reports whether a release that goes back is why the pod goes: the node is one for the target, and not for the
+// stable revision.
+func (w twin) goesBack(p *Pod) bool {
+	r := w.in.Release
+	if r == nil || !r.Back || !w.in.Set.made(p) {
+		return false
+	}
+	i := slices.IndexFunc(w.in.Nodes, func(n Node) bool { return n.Name == p.Node })
+	own, other := w.in.Set.Placement.Admits(&w.in.Nodes[i]), r.Stable.Placement.Admits(&w.in.Nodes[i])
+	return own.Run && !other.Run || own.Keep && !other.Keep
+}
+
 // taken returns the nodes from which a plan removes a running pod because labels or the placement have no place for it.
 func (w twin) taken(out *Plan) map[string]bool {
 	taken := map[string]bool{}
 	for _, d := range out.Deletes {
 		i := slices.IndexFunc(w.in.Pods, func(p Pod) bool { return p.UID == d.UID })
 		p := w.in.Pods[i]
-		placed := d.Reason == NotSelected || d.Reason == NotNamed || d.Reason == AffinityNotMatched || d.Reason == TaintEvicts && w.stands(p)
-		if placed && isLive(p) && p.Bound && !p.Assumed && !(w.in.Release != nil && w.in.Release.Back && w.in.Set.made(&p)) {
+		placed := d.Reason == NotSelected || d.Reason == NotNamed || d.Reason == AffinityNotMatched || d.Reason == TaintNotTolerated || d.Reason == TaintEvicts && w.stands(p)
+		if placed && isLive(p) && p.Bound && !p.Assumed && !w.goesBack(&p) {
 			taken[d.Node] = true
 		}
 	}

@@ -255,7 +255,7 @@ func (e exposure) awaitTurn(stable *site) {
 	if e.v.Reason == UpToDate || e.v.Reason == BudgetSpent {
 		e.v.Reason = AwaitsWave
 	}
-	if stable.fit.Keep && e.guard() && e.v.Reason == AwaitsWave {
+	if stable.fit.Keep && !e.fit.Keep && e.guard() && e.v.Reason == AwaitsWave {
 		e.v.Reason, e.v.Detail = HeldByGuard, e.fit.Detail
 	}
 	wanted := e.fit.Run || !e.fit.Keep && stable.fit.Keep && (stable.fit.Run || len(e.pods) > 0)

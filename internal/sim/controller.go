@@ -335,13 +335,12 @@ func (c *controller) guarded(p *pod, why plan.Reason) bool {
 	if why == plan.TaintEvicts && p != nil && len(c.w.sc.placement(p.Hash).Tolerations) == 0 {
 		return false
 	}
-	r, o := c.course.release, c.w.api.keeper
+	o := c.w.api.keeper
 	if c.w.check.lax {
 		o = c.index.keeper // another process may have kept it just now
 	}
 	held := o != nil && o.guard.Held > 0
-	goesBack := r != nil && r.Back && p != nil && p.Hash == c.index.set.spec.Hash
-	return !goesBack && (c.course.removals.Guard() != nil || held || c.w.api.policy != nil && !c.w.healed)
+	return !goesBack(c, p) && (c.course.removals.Guard() != nil || held || c.w.api.policy != nil && !c.w.healed)
 }
 
 // premise returns the version that a pod must still have when it is deleted; 0: any.

@@ -45,6 +45,17 @@ func (c *controller) removing(next *step) {
 	}
 }
 
+// goesBack reports whether the pod is on a node that only the target has a place on, in a release that goes back.
+func goesBack(c *controller, p *pod) bool {
+	r := c.course.release
+	if r == nil || !r.Back || p == nil || p.Hash != c.index.set.spec.Hash || c.index.node(p.Node) == nil {
+		return false
+	}
+	n := &c.index.node(p.Node).Node
+	own, other := permits(new(c.w.sc.placement(p.Hash)), n), permits(new(c.w.sc.placement(r.Stable.Hash)), n)
+	return own.run && !other.run || own.keep && !other.keep
+}
+
 func sameGuard(a, b rollout.Guard) bool { return reflect.DeepEqual(a, b) }
 
 // permit is a person's permission for nodes to lose their pods.

@@ -115,7 +115,8 @@ const stillGoes = rollout.LetsFor + delivery.SlowTimeout + 21*time.Minute
 // loses is called when a pod was deleted (R10): within an hour no more nodes lose their pods to a change of labels or of the
 // placement than the policy and people together allow. The hour is by the engine's clock, which may jump.
 func (k *checker) loses(w *write) {
-	if d := w.remove; d.Reason != plan.NotSelected && d.Reason != plan.AffinityNotMatched && d.Reason != plan.TaintEvicts || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
+	unplaced := []plan.Reason{plan.NotSelected, plan.AffinityNotMatched, plan.TaintNotTolerated, plan.TaintEvicts}
+	if d := w.remove; !slices.Contains(unplaced, d.Reason) || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
 		return
 	}
 	hour := time.Hour
