@@ -13,19 +13,20 @@ import (
 // following is the part of a release that a ledger was started with: the rest of it may change while the ledger
 // continues. The zero value is not a release.
 type following struct {
-	release       releaseID
-	restarts      int
-	startWithin   int64 // nanoseconds
-	back          bool
-	rolls, guards bool
-	atRest        bool
-	rests         rollout.Reason
-	stable        *stableRevision
-	layout        *rollout.Layout
+	release     releaseID
+	restarts    int
+	startWithin int64 // nanoseconds
+	back        bool
+	rolls       bool
+	guards      int // Hold.Epoch
+	atRest      bool
+	rests       rollout.Reason
+	stable      *stableRevision
+	layout      *rollout.Layout
 }
 
 func (c *course) following() following {
-	r, guards := c.release, c.removals.Guard() != nil
+	r, guards := c.release, c.removals.Epoch()
 	if r == nil {
 		return following{rolls: c.rolls(), guards: guards, atRest: c.atRest, rests: c.rests}
 	}

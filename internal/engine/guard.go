@@ -15,19 +15,12 @@ import (
 	"everynode/internal/view"
 )
 
-// heldPods are the nodes whose pods the guard holds, and an example of why.
-type heldPods struct {
-	names        []string
-	node, detail string
-}
+// heldPods is one of the nodes whose pods the guard holds, and why.
+type heldPods struct{ node, detail string }
 
 func heldBy(l *plan.Ledger) (h heldPods) {
 	l.Nodes(func(v *plan.Verdict) {
-		if !v.Guarded() {
-			return
-		}
-		h.names = append(h.names, v.Node)
-		if h.node == "" || v.Node < h.node {
+		if v.Guarded() && (h.node == "" || v.Node < h.node) {
 			h.node, h.detail = v.Node, cmp.Or(v.Detail, "node affinity")
 		}
 	})

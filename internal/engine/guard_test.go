@@ -163,6 +163,31 @@ func TestTypoInReleaseTakesNothing(t *testing.T) {
 	})
 }
 
+// A release that is for fewer nodes than its predecessor, by no more than may go, gets through all its waves, also when another
+// engine takes over.
+func TestNarrowerReleaseGoesOn(t *testing.T) {
+	released(t, 20, `{"guard": {"removals": "15%"}}`, "", func(c *cluster) {
+		for i := range 2 {
+			c.editNode(fmt.Sprintf("node-%02d", i+1), func(n *corev1.Node) { n.Labels["old"] = "yes" })
+		}
+		c.run(time.Minute)
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			ds.Spec.Template.Spec.Containers[0].Image = "agent:2"
+			ds.Spec.Template.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "old", Operator: corev1.NodeSelectorOpDoesNotExist}}}},
+			}}}
+		})
+		c.run(15 * time.Minute)
+		c.stop()
+		c.start()
+		c.run(3 * time.Hour)
+		if got := c.events("RemovalsHeld"); len(got) != 0 {
+			t.Errorf("the events are %q", got)
+		}
+		c.wantRelease("in the end", "Idle   0", map[string]int{"agent:2": 18})
+	})
+}
+
 // A toleration that the template loses removes nothing, since the pods still have it: the taint manager leaves them alone. A taint
 // that the pods do not tolerate is not held: they go as they would without a policy.
 func TestTolerationThatIsGoneTakesNothing(t *testing.T) {

@@ -236,8 +236,8 @@ type step struct {
 	guard rollout.Guard
 	seen  rollout.Seen
 	held  heldPods
-	lets  bool // held pods may go
-	moved bool // more than counts has changed
+	lets  []string // nodes whose held pods may go
+	moved bool     // more than counts has changed
 }
 
 // advance lets the release go as far as the observations allow, and saves the result. The next decision, which follows
@@ -261,15 +261,15 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 	if next.seen.Unwell && c.release != nil {
 		wake = earlier(wake, st.now.Add(rollout.KeepAgain)) // time alone ends it
 	}
-	next.moved = !c.kept || !sameCourse(next.state, c.state) || next.lets || (next.guard.Held > 0) != (c.removals.Kept.Held > 0)
+	next.moved = !c.kept || !sameCourse(next.state, c.state) || len(next.lets) > 0 || (next.guard.Held > 0) != (c.removals.Kept.Held > 0)
 	if c.lacks() {
 		e.tellUnkept(set, st, &next)
 		c.keeps(&next)
 	} else if due, err := e.keep(ctx, set, st, &next); err != nil || !due.IsZero() {
 		return earlier(wake, due), err
 	}
-	if next.lets {
-		c.removals.Allow(next.held.names, st.now)
+	if len(next.lets) > 0 {
+		c.removals.Allow(next.lets, st.now)
 	}
 	if next.moved {
 		e.undecided(st) // decisions based on the previous state

@@ -77,7 +77,7 @@ func (d decision) clear() {
 // does not belong there. Only the guard can hold a running pod.
 func (d decision) evict() {
 	d.v.Reason, d.v.Detail = d.fit.Reason, d.fit.Detail
-	if d.guard() {
+	if d.guard(fixed) {
 		d.v.Reason = HeldByGuard
 	}
 	for _, p := range slices.Backward(d.pods) {
@@ -257,7 +257,9 @@ func (d decision) renew() {
 		d.v.Reason, d.v.Detail = AwaitsWave, "its node is not back yet"
 	case !d.fit.Run && !d.surges():
 		d.keep(p)
-	case !d.fit.Run && d.guard():
+	case !d.fit.Run && p.Ready && d.guard(leave):
+		d.v.Reason, d.v.Detail = d.held(TaintKeepsPod), d.fit.Detail
+	case !d.fit.Run && !p.Ready && d.guard(fixed):
 		d.v.Reason, d.v.Detail = HeldByGuard, d.fit.Detail
 	case !d.fit.Run && p.Ready:
 		d.v.Reason, d.v.Detail, d.v.candidate = TaintKeepsPod, d.fit.Detail, leave

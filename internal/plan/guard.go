@@ -11,6 +11,8 @@ type Guard struct {
 	// Allowed are the nodes that may lose their pods. The map is shared, and must not be modified
 	// meanwhile.
 	Allowed map[string]bool
+	// Waits means that what is held waits only for its turn, and not for a person. It matters only for what is said.
+	Waits bool
 }
 
 // Guarded reports whether the guard holds the node's pod, whether or not its turn to lose it has come. Spared
@@ -19,15 +21,23 @@ func (v *Verdict) Guarded() bool { return v.guarded }
 func (v *Verdict) Spared() bool  { return v.spared }
 
 // guard reports whether the guard holds pods on this node, which would be removed because the template does not
-// admit them.
-func (d decision) guard() (holds bool) {
+// admit them, and how they would go otherwise.
+func (d decision) guard(goes candidate) (holds bool) {
 	g := d.in.Guard
 	if g == nil || !slices.ContainsFunc(d.pods, d.runs) {
 		return false
 	}
 	d.v.spared = g.Allowed[d.node.Name]
-	d.v.guarded = !d.v.spared
+	d.v.guarded, d.v.goes = !d.v.spared, goes
 	return d.v.guarded
+}
+
+// held returns the reason for a pod that the guard holds, given the reason if it holds it only until its turn.
+func (d decision) held(turn Reason) Reason {
+	if d.in.Guard.Waits {
+		return turn
+	}
+	return HeldByGuard
 }
 
 // runs reports whether the guard holds this pod, if it holds those of the node.
@@ -63,3 +73,29 @@ func (s *site) evicted(p *Pod) bool {
 // Guard sets what may be removed from now on; nil: whatever labels and placement say. It takes effect for a
 // node when that node is looked at again.
 func (l *Ledger) Guard(g *Guard) { l.in.Guard = g }
+
+// Removable returns the guarded nodes that would lose their pods at once if they were allowed to. The others wait for
+// their turn in a release or, with surge, until enough others serve: a permission that ends would end before that.
+func (l *Ledger) Removable() (names []string) {
+	if l.totals.Guarded == 0 {
+		return nil
+	}
+	var waiting [kinds][]*slot
+	for _, v := range l.slots {
+		if v.guarded && !v.early {
+			waiting[v.goes] = append(waiting[v.goes], v)
+		}
+	}
+	for _, v := range waiting[fixed] {
+		names = append(names, v.Node)
+	}
+	rooms := l.in.rooms(&l.totals)
+	for _, kind := range inTurn() {
+		before, more := l.queues[kind].len(), waiting[kind]
+		slices.SortFunc(more, func(v, w *slot) int { return first(v.before(w), w.before(v)) })
+		for _, v := range more[:max(rooms.take(kind, before+len(more))-before, 0)] {
+			names = append(names, v.Node)
+		}
+	}
+	return names
+}

@@ -75,6 +75,28 @@ func (w twin) taken(out *Plan) map[string]bool {
 	return taken
 }
 
+// checkRemovable checks that the pods that would go now without a guard are those that may be allowed to go now.
+func (w twin) checkRemovable(t *rapid.T, free *Plan) {
+	guarded := *w.in
+	guarded.Guard = &Guard{}
+	l := keep(&guarded).ledger
+	l.Settle(func(*Verdict) {})
+	now := map[string]bool{}
+	for _, name := range l.Removable() {
+		now[name] = true
+	}
+	for node := range w.taken(free) {
+		if !now[node] {
+			t.Fatalf("the pod of %s would go now, and has to wait\n%s", node, Render(free, w.in.Now))
+		}
+	}
+	for i := range free.Verdicts {
+		if u := &free.Verdicts[i]; now[u.Node] && (u.Reason == AwaitsWave || u.Candidate() && !u.granted) {
+			t.Fatalf("%s waits for its turn, and would be allowed to lose its pod\n%s", u.Node, Render(free, w.in.Now))
+		}
+	}
+}
+
 // R10: what labels or the placement would remove is removed from allowed nodes only, and each of the others is counted.
 // On nodes that do not concern the guard everything is as without it, except for whose turn it is.
 func TestGuardHolds(t *testing.T) {
@@ -124,6 +146,8 @@ func TestGuardHolds(t *testing.T) {
 				t.Fatalf("%s is not held, and differs:\n%s\n%s", v.Node, Render(&free, in.Now), Render(&out, in.Now))
 			}
 		}
+		w.checkRemovable(t, &free)
+		guarded.Guard = &Guard{Allowed: map[string]bool{}}
 		for i := range 7 {
 			guarded.Guard.Allowed[fmt.Sprintf("n%d", i)] = true
 		}

@@ -99,6 +99,9 @@ type Verdict struct {
 	surging bool // holds an old pod beside one that is not available yet
 	guarded bool // the guard holds its pods
 	spared  bool // it would, without Guard.Allowed
+	// What a guarded node would be without the guard: fixed, leave or drop; early: only once its turn in a release has come.
+	goes  candidate
+	early bool
 
 	// What the node means to the release: see Exposure.
 	release standing

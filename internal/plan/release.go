@@ -255,9 +255,10 @@ func (e exposure) awaitTurn(stable *site) {
 	if e.v.Reason == UpToDate || e.v.Reason == BudgetSpent {
 		e.v.Reason = AwaitsWave
 	}
-	if stable.fit.Keep && !e.fit.Keep && e.guard() && e.v.Reason == AwaitsWave {
-		e.v.Reason, e.v.Detail = HeldByGuard, e.fit.Detail
+	if stable.fit.Keep && !e.fit.Keep && e.guard(drop) && e.v.Reason == AwaitsWave {
+		e.v.Reason, e.v.Detail = e.held(AwaitsWave), e.fit.Detail
 	}
+	e.v.early = e.v.goes != fixed
 	wanted := e.fit.Run || !e.fit.Keep && stable.fit.Keep && (stable.fit.Run || len(e.pods) > 0)
 	if !wanted || !e.node.Ready || e.node.Leaving {
 		return
@@ -307,6 +308,9 @@ func (v *Verdict) forgo() {
 func (e exposure) takeTurn() {
 	reason, detail := e.v.Reason, e.v.Detail
 	e.decide()
+	if e.v.guarded && !e.fit.Keep && e.v.goes == fixed { // evict has held the pod that would be dropped now
+		e.v.goes, e.v.early = drop, false
+	}
 	reaching := e.v.deletes
 	switch {
 	case !e.v.acts():

@@ -31,8 +31,9 @@ type Allowance struct {
 
 // Removals is what is seen of the pods that labels and the placement no longer admit.
 type Removals struct {
-	// Running is how many nodes have a pod, Pending how many of them would lose it.
-	Running, Pending int
+	// Running is how many nodes have a pod, Pending how many of them would lose it, and Due how many of these would lose it
+	// at once. The others wait for their turn anyway.
+	Running, Pending, Due int
 	// Grew is when Pending last grew.
 	Grew    time.Time
 	Allowed Allowance
@@ -51,11 +52,12 @@ const (
 	guardRest = 10 * time.Second
 )
 
-// Guard returns whether all pending nodes may lose their pods now, the state to save before they do, and when to ask
+// Guard returns whether the nodes that are due may lose their pods now, the state to save before they do, and when to ask
 // again if nothing else changes (zero: never). Within an hour no more go than the policy allows, except by an allowance
-// (R10). It is all of them or none: if an edit goes too far, none of it is carried out. Once nodes are held, they stay
-// held until a person allows it or nothing is pending: labels are put back one node after the other, and the last ones
-// must not go just because they are few.
+// (R10). It is all of the pending nodes or none: if an edit goes too far, none of it is carried out. Nodes whose turn has
+// not come count as pending, and as taken only once it has. Once nodes are held, they stay held until a person allows it
+// or nothing is pending: labels are put back one node after the other, and the last ones must not go just because they are
+// few.
 func (p *Policy) Guard(g Guard, in *Removals, now time.Time) (next Guard, lets bool, wake time.Time) {
 	if next, lets, wake = p.judge(g, in, now); !lets && next.Held == g.Held {
 		next = g // expired entries are dropped with the next write, not by a separate one
@@ -65,22 +67,25 @@ func (p *Policy) Guard(g Guard, in *Removals, now time.Time) (next Guard, lets b
 
 func (p *Policy) judge(g Guard, in *Removals, now time.Time) (next Guard, lets bool, wake time.Time) {
 	next = g.since(now)
-	switch {
+	within := g.Held == 0 && next.taken()+in.Pending <= p.MayRemove(in.Running)
+	switch rest := in.Grew.Add(guardRest); {
 	case in.Pending == 0:
 		next.Held = 0
 		return next, false, time.Time{}
-	case g.Held == 0 && next.taken()+in.Pending <= p.MayRemove(in.Running):
-		if rest := in.Grew.Add(guardRest); rest.After(now) {
-			return next, false, rest
+	case !within && !next.allows(in, now):
+		next.Held = in.Pending
+		return next, false, time.Time{}
+	case rest.After(now):
+		if g.Held > 0 {
+			next.Held = in.Pending
 		}
-		next.take(in.Pending, now)
-		return next, true, time.Time{}
-	case next.allows(in, now):
+		return next, false, rest
+	case within && in.Due > 0:
+		next.take(in.Due, now)
+	case !within:
 		next.use(in)
-		return next, true, time.Time{}
 	}
-	next.Held = in.Pending
-	return next, false, time.Time{}
+	return next, in.Due > 0, time.Time{}
 }
 
 // MayRemove returns how many of the running nodes may lose their pods in an hour: a share is rounded down, but never to
@@ -133,5 +138,5 @@ func (g *Guard) use(in *Removals) {
 	if !g.Before.Equal(in.Allowed.Before) {
 		g.Used, g.Before = 0, in.Allowed.Before
 	}
-	g.Used, g.Held = g.Used+in.Pending, 0
+	g.Used, g.Held = g.Used+in.Due, 0
 }

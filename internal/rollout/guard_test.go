@@ -19,6 +19,7 @@ func TestGuard(t *testing.T) {
 		what    string
 		passes  time.Duration
 		pending int // nodes
+		early   int // of these wait for their turn
 		allowed int // nodes, for an hour from now on; 0: as before
 		lets    bool
 		wakes   time.Duration
@@ -35,18 +36,32 @@ func TestGuard(t *testing.T) {
 		{what: "ten may go in the next hour", pending: 10, wakes: 10 * time.Second},
 		{what: "and do", passes: 10 * time.Second, pending: 10, lets: true},
 		{what: "not one more, an hour after the first ten", passes: time.Hour, pending: 1, held: 1},
-		{what: "a person allows two", pending: 1, allowed: 2, lets: true},
+		{what: "a person allows two", pending: 1, allowed: 2, wakes: 10 * time.Second, held: 1},
+		{what: "after a moment", passes: 10 * time.Second, pending: 1, lets: true},
 		{what: "which is not for every edit that follows", pending: 2, held: 2},
-		{what: "one more is", pending: 1, lets: true},
+		{what: "one more is, after a moment", pending: 1, wakes: 10 * time.Second, held: 1},
+		{what: "and goes", passes: 10 * time.Second, pending: 1, lets: true},
 		{what: "then it is used up", pending: 1, held: 1},
 		{what: "another twenty", passes: time.Minute, pending: 1, allowed: 20, lets: true},
+		{what: "an edit that goes node by node waits for its last one", pending: 15, wakes: 10 * time.Second},
+		{what: "as it may go too far", passes: 9 * time.Second, pending: 30, held: 30},
+		{what: "all are put back again", passes: time.Minute, pending: 0},
 		{what: "it has an end", passes: time.Hour, pending: 11, held: 11},
+		{what: "they are put back as well", passes: 2 * time.Hour, pending: 0},
+		{what: "a release drops ten nodes, each in its turn", pending: 10, early: 10, wakes: 10 * time.Second},
+		{what: "it is the turn of none", passes: 30 * time.Minute, pending: 10, early: 10},
+		{what: "then of two", passes: time.Minute, pending: 10, early: 8, lets: true},
+		{what: "then of one", passes: 20 * time.Minute, pending: 8, early: 7, lets: true},
+		{what: "an edit beside it goes too far, and the rest waits, too", passes: time.Minute, pending: 8, early: 7, held: 8},
+		{what: "a person allows eight", passes: time.Minute, pending: 8, early: 7, allowed: 8, lets: true},
+		{what: "the permission is for the rest, too", passes: 59 * time.Minute, pending: 7, early: 3, lets: true},
+		{what: "until it ends; then the share is what counts", passes: 10 * time.Minute, pending: 3, early: 2, lets: true},
 	} {
 		now = now.Add(step.passes)
 		if step.pending > in.Pending {
 			in.Grew = now
 		}
-		in.Pending = step.pending
+		in.Pending, in.Due = step.pending, step.pending-step.early
 		if step.allowed > 0 {
 			in.Allowed = Allowance{Nodes: step.allowed, Before: now.Add(time.Hour)}
 		}
@@ -59,7 +74,7 @@ func TestGuard(t *testing.T) {
 			t.Fatalf("%s: lets %v, wakes after %s, held %d; want %+v", step.what, lets, wakes, next.Held, step)
 		}
 		if g = next; lets {
-			in.Pending = 0
+			in.Pending -= in.Due
 		}
 	}
 }
@@ -105,6 +120,7 @@ func TestGuardNeverLetsMore(t *testing.T) {
 				}
 				in.Pending = n
 			}
+			in.Due = rapid.IntRange(0, in.Pending).Draw(t, "due")
 			kept := g
 			next, lets, wake := p.Guard(g, &in, now)
 			if again, _, _ := p.Guard(kept, &in, now); lets && again.Held != next.Held {
@@ -114,13 +130,13 @@ func TestGuardNeverLetsMore(t *testing.T) {
 				t.Fatalf("without a change of what is held %+v is to be kept in place of %+v", next, kept)
 			}
 			if g = next; !lets {
-				if in.Pending > 0 && g.Held != in.Pending && !wake.After(now) {
+				if in.Due > 0 && g.Held != in.Pending && !wake.After(now) {
 					t.Fatalf("%d are pending, %d held, and nobody looks again", in.Pending, g.Held)
 				}
 				continue
 			}
-			gone = append(gone, let{now, in.Pending})
-			in.Pending = 0
+			gone = append(gone, let{now, in.Due})
+			in.Pending -= in.Due
 			n := 0
 			for _, l := range gone {
 				if l.at.After(now.Add(-time.Hour)) {

@@ -293,7 +293,7 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	if k.layout != nil && k.release != nil && (k.changes != c.index.changes || c.mends()) {
 		c.wake(k.at + rollout.RankEvery)
 	}
-	next.moved = !k.kept || !sameCourse(next.state, k.state) || next.lets || (next.guard.Held > 0) != (k.removals.Kept.Held > 0)
+	next.moved = !k.kept || !sameCourse(next.state, k.state) || len(next.lets) > 0 || (next.guard.Held > 0) != (k.removals.Kept.Held > 0)
 	entry := c.index.keeper
 	switch {
 	case entry != nil && entry.state == next.state.Kept() && sameGuard(entry.guard, next.guard), entry == nil && !driven && !next.state.Unsure && next.guard.Held == 0:
@@ -320,8 +320,8 @@ func sameCourse(a, b rollout.State) bool {
 
 // keeps records the state that is kept now.
 func (k *course) keeps(s *step, now time.Time) {
-	if k.state, k.heeded, k.removals.Kept, k.kept = s.state, s.heeded, s.guard, true; s.lets {
-		k.removals.Allow(s.held, now)
+	if k.state, k.heeded, k.removals.Kept, k.kept = s.state, s.heeded, s.guard, true; len(s.lets) > 0 {
+		k.removals.Allow(s.lets, now)
 	}
 }
 

@@ -15,8 +15,7 @@ type step struct {
 	state  rollout.State
 	heeded rollout.Requests
 	guard  rollout.Guard
-	held   []string // nodes
-	lets   bool     // what is held may go now
+	lets   []string // nodes whose held pods may go now
 	moved  bool     // something has changed other than counts
 }
 
@@ -35,11 +34,6 @@ func (c *controller) removing(next *step) {
 	}
 	guard, lets, wake := c.course.removals.Judge(p, &c.ledger.kept, allowed, c.clock())
 	next.guard, next.lets = guard, lets
-	for i := range c.out.Verdicts {
-		if v := &c.out.Verdicts[i]; v.Guarded() {
-			next.held = append(next.held, v.Node)
-		}
-	}
 	if !wake.IsZero() {
 		c.wake(wake.Sub(c.clock()) + c.w.now)
 	}

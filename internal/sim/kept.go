@@ -49,7 +49,7 @@ func (k *checker) writes(c *controller, next *step) {
 	switch {
 	case s.Soaked > most:
 		k.w.fail("R16: wave %s has soaked for %v; %v of that were watched", s.Wave, s.Soaked, most)
-	case l.toldAt > 0 && c.course.own != nil && k.w.now < l.toldAt+rollout.CountEvery && sameCourse(*s, l.told) && !next.lets && (next.guard.Held > 0) == l.held:
+	case l.toldAt > 0 && c.course.own != nil && k.w.now < l.toldAt+rollout.CountEvery && sameCourse(*s, l.told) && len(next.lets) == 0 && (next.guard.Held > 0) == l.held:
 		k.w.fail("R14: a state that only counts on is written %v after the last one", k.w.now-l.toldAt)
 	}
 	if was := &l.state; c.course.own == nil && was.Target != was.Stable && s.Target == was.Target && s.Grants() {
