@@ -40,14 +40,18 @@ func (s *step) text() string {
 		s.guard.Held, s.held.node, has+s.held.detail)
 }
 
-// removing computes what may go now, and when to look again. A policy that cannot be followed lets nothing go except
-// what a person allows.
+// tellHeld reports removals that are held where no object records it.
+func tellHeld(e *engine, set *setEntry, c *course, next *step) {
+	if next.guard.Held > 0 && c.removals.Kept.Held == 0 {
+		e.events.removalsHeld(set.ds, next.text())
+	}
+}
+
+// removing computes what may go now, and when to look again. A policy that cannot be followed, or that no object could
+// keep a record for, lets nothing go except what a person allows.
 func (e *engine) removing(st *state, next *step) (wake time.Time) {
 	c := &st.course
 	if c.assists {
-		return time.Time{}
-	}
-	if next.guard = c.removals.Kept; c.lacks() {
 		return time.Time{}
 	}
 	var p *rollout.Policy

@@ -310,6 +310,34 @@ func TestRemovalsAreKeptBeforeTheyGo(t *testing.T) {
 	})
 }
 
+// The kinds are not installed, and a DaemonSet names a policy nevertheless: what the guard holds is known, so taking the
+// annotation away moves nothing.
+func TestRemovalsAreHeldWithoutTheKinds(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(20)
+		for i := range 20 {
+			c.label(i+1, "main")
+		}
+		c.addSet(follows, func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.NodeSelector = map[string]string{"pool": "main"} })
+		c.start()
+		c.run(time.Minute)
+		c.covered(20, "agent:1")
+		for i := range 6 {
+			c.label(i+1, "mian")
+		}
+		c.run(time.Minute)
+		c.wantConditions("with six labels less", "False RemovalsHeld", "True EnoughAvailable")
+		if got := c.events("RemovalsHeld"); len(got) != 1 {
+			t.Errorf("the events are %q", got)
+		}
+		c.editSet(unfollow)
+		c.run(time.Hour)
+		if n := c.with("agent:1"); n != 20 {
+			t.Errorf("without the annotation there are %d pods", n)
+		}
+	})
+}
+
 // A node that was allowed to lose its pod, and got its label back before it did, is held like any other.
 func TestNodeIsAllowedOnce(t *testing.T) {
 	guarded(t, func(c *cluster) {

@@ -264,6 +264,7 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 	next.moved = !c.kept || !sameCourse(next.state, c.state) || len(next.lets) > 0 || (next.guard.Held > 0) != (c.removals.Kept.Held > 0)
 	if c.lacks() {
 		e.tellUnkept(set, st, &next)
+		tellHeld(e, set, c, &next)
 		c.keeps(&next)
 	} else if due, err := e.keep(ctx, set, st, &next); err != nil || !due.IsZero() {
 		return earlier(wake, due), err

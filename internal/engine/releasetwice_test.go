@@ -135,6 +135,38 @@ func TestDeletingTheGuardAndItsRecord(t *testing.T) {
 	}
 }
 
+// The same, while the release has been stopped for another reason, which is what the condition Progressing says.
+func TestDeletingTheGuardAndTheRecordOfAStop(t *testing.T) {
+	guarded(t, func(c *cluster) {
+		c.editSet(image("agent:2"))
+		c.run(5 * time.Minute)
+		c.ask(`{"abort": 1}`)
+		c.run(time.Minute)
+		for i := range 6 {
+			c.label(i+1, "mian")
+		}
+		c.run(time.Minute)
+		c.wantGuarded("before", 20, 6)
+		c.wantConditions("before", "False AbortRequested", "True EnoughAvailable")
+		c.stop()
+		c.editSet(unfollow)
+		c.deleteRollout()
+		c.start()
+		c.run(time.Hour)
+		c.wantGuarded("under the next leader", 20, 6)
+		for i := range 6 {
+			c.label(i+1, "main")
+		}
+		c.run(time.Minute)
+		c.wantGuarded("once it is put back", 20, 0)
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			if view.HoldsRemovals(&ds.Status) {
+				t.Errorf("the conditions are %v", ds.Status.Conditions)
+			}
+		})
+	})
+}
+
 // The object that keeps an aborted release is replaced in one step, by one without a status: the release does not begin again
 // (R6).
 func TestReplacingTheObjectOfARelease(t *testing.T) {

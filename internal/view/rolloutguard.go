@@ -9,10 +9,11 @@ import (
 	"everynode/internal/rollout"
 )
 
-// RolloutAllowance returns how many removals a person allows; it is empty if nobody allows any.
+// RolloutAllowance returns how many removals a person allows; it is empty if nobody allows any. Its end identifies it, so
+// it is to the second, as it is recorded.
 func RolloutAllowance(o *DaemonSetRollout) rollout.Allowance {
 	if a := o.Spec.Allow; a != nil {
-		return rollout.Allowance{Nodes: a.Nodes, Before: a.Before.UTC()}
+		return rollout.Allowance{Nodes: a.Nodes, Before: a.Before.UTC().Truncate(time.Second)}
 	}
 	return rollout.Allowance{}
 }

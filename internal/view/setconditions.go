@@ -15,10 +15,13 @@ import (
 
 // The conditions of a DaemonSet that follows a policy, named as for Deployments. Progressing is True while a release goes
 // on by itself, or has ended; Unknown while it waits for a person, as intended; False once it has
-// stopped. Available is True unless more nodes lack an available pod than maxUnavailable allows.
+// stopped. Available is True unless more nodes lack an available pod than maxUnavailable allows. RemovalsHeld is True while
+// the guard holds pods and Progressing has something else to say; otherwise it is not there. It also tells the next leader,
+// in case all else that guides the DaemonSet is deleted.
 const (
-	ConditionProgressing appsv1.DaemonSetConditionType = "Progressing"
-	ConditionAvailable   appsv1.DaemonSetConditionType = "Available"
+	ConditionProgressing  appsv1.DaemonSetConditionType = "Progressing"
+	ConditionAvailable    appsv1.DaemonSetConditionType = "Available"
+	ConditionRemovalsHeld appsv1.DaemonSetConditionType = "RemovalsHeld"
 )
 
 // The reasons for both, in addition to those of a rollout.State and ReasonRemovalsHeld. None is a reason that Deployments
@@ -31,6 +34,8 @@ const (
 	ReasonEnoughAvailable = "EnoughAvailable"
 	ReasonTooFewAvailable = "TooFewAvailable"
 )
+
+const removalsHeld = "labels or the placement would take pods away; everynode rollout status says how many, and what to do"
 
 // Standing is the state of a DaemonSet's releases, for its conditions. It has no counts of the rollout: what changes with
 // each pod is in the DaemonSetRollout.
@@ -66,7 +71,13 @@ func SetConditions(s *appsv1.DaemonSetStatus, r *Standing) {
 		available.Status, available.Reason = corev1.ConditionFalse, ReasonTooFewAvailable
 		available.Message = "more nodes lack an available pod than maxUnavailable allows"
 	}
-	for _, c := range []appsv1.DaemonSetCondition{progressing, available} {
+	conditions := []appsv1.DaemonSetCondition{progressing, available}
+	if r.Held && progressing.Reason != ReasonRemovalsHeld {
+		conditions = append(conditions, appsv1.DaemonSetCondition{Type: ConditionRemovalsHeld, Status: corev1.ConditionTrue, Reason: ReasonRemovalsHeld, Message: removalsHeld})
+	} else {
+		s.Conditions = slices.DeleteFunc(s.Conditions, func(c appsv1.DaemonSetCondition) bool { return c.Type == ConditionRemovalsHeld && isOurs(c) })
+	}
+	for _, c := range conditions {
 		c.LastTransitionTime = metav1.Time{Time: r.Now.UTC().Truncate(time.Second)}
 		setCondition(&s.Conditions, c)
 	}
@@ -91,6 +102,8 @@ func isOurs(c appsv1.DaemonSetCondition) bool {
 		_, known := rollout.ReasonOf(c.Reason)
 		return known && c.Reason != "" ||
 			slices.Contains([]string{ReasonReleased, ReasonRolling, ReasonSoaking, ReasonStateNotKept, ReasonRemovalsHeld}, c.Reason)
+	case ConditionRemovalsHeld:
+		return c.Reason == ReasonRemovalsHeld
 	case ConditionAvailable:
 		return c.Reason == ReasonEnoughAvailable || c.Reason == ReasonTooFewAvailable
 	}
@@ -100,12 +113,12 @@ func isOurs(c appsv1.DaemonSetCondition) bool {
 // InRelease reports whether a status, as SetConditions has written it, says that something was saved about a release or
 // the guard that is not over. Reasons that are there before anything is saved do not count.
 func InRelease(s *appsv1.DaemonSetStatus) bool {
-	return !slices.Contains([]string{"", ReasonReleased, ReasonStateNotKept, rollout.PolicyUnreadable.String()}, progressingBecause(s))
+	return HoldsRemovals(s) || !slices.Contains([]string{"", ReasonReleased, ReasonStateNotKept, rollout.PolicyUnreadable.String()}, progressingBecause(s))
 }
 
 // HoldsRemovals reports whether a status says that the guard holds pods.
 func HoldsRemovals(s *appsv1.DaemonSetStatus) bool {
-	return progressingBecause(s) == ReasonRemovalsHeld
+	return slices.ContainsFunc(s.Conditions, func(c appsv1.DaemonSetCondition) bool { return isOurs(c) && c.Reason == ReasonRemovalsHeld })
 }
 
 // progressingBecause returns the reason of our condition Progressing; empty: there is none.
@@ -135,7 +148,7 @@ func (r *Standing) progress() appsv1.DaemonSetCondition {
 	case s.Stands():
 		c.Message = fmt.Sprintf("release %d, wave %s: no node with %s is well, so there is nothing to watch; promote continues without", s.Release, waveOf(s), s.Target)
 	case r.Held:
-		c.Reason, c.Message = ReasonRemovalsHeld, "labels or the placement would take pods away; everynode rollout status says how many, and what to do"
+		c.Reason, c.Message = ReasonRemovalsHeld, removalsHeld
 	default:
 		c.Status = corev1.ConditionTrue
 		r.goesOn(&c)

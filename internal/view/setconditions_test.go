@@ -70,6 +70,9 @@ func TestSetConditions(t *testing.T) {
 		var s appsv1.DaemonSetStatus
 		SetConditions(&s, &test.of)
 		want := []string{"Progressing=" + test.want, "Available=True EnoughAvailable: at most as many nodes lack an available pod as maxUnavailable allows"}
+		if test.of.Held && !strings.HasPrefix(test.want, "False RemovalsHeld") {
+			want = append(want, "RemovalsHeld=True RemovalsHeld: labels or the placement would take pods away; everynode rollout status says how many, and what to do")
+		}
 		if got := said(&s); !slices.Equal(got, want) {
 			t.Errorf("got  %s\nwant %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 		}
@@ -101,7 +104,7 @@ func drawStanding(t *rapid.T, name string) *Standing {
 // the time of a condition is since when its status holds; and without a policy none of our conditions is left.
 func TestConditionsOfOthersStay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		ours := []appsv1.DaemonSetConditionType{ConditionProgressing, ConditionAvailable}
+		ours := []appsv1.DaemonSetConditionType{ConditionProgressing, ConditionAvailable, ConditionRemovalsHeld}
 		var s appsv1.DaemonSetStatus
 		for _, kind := range rapid.SliceOfNDistinct(rapid.SampledFrom([]appsv1.DaemonSetConditionType{"a", "Stalled", ConditionAvailable, "z"}), 0, 4, rapid.ID).Draw(t, "types") {
 			s.Conditions = append(s.Conditions, appsv1.DaemonSetCondition{Type: kind, Status: corev1.ConditionTrue, Reason: "MinimumReplicasAvailable"})
@@ -121,6 +124,9 @@ func TestConditionsOfOthersStay(t *testing.T) {
 			since(t, &before, &s)
 			if r == nil {
 				continue
+			}
+			if r.State.Reason != rollout.ViewIncomplete && (r.State.Stable != "" || r.Held) && (HoldsRemovals(&s) != r.Held || r.Held && !InRelease(&s)) {
+				t.Fatalf("the guard holds pods: %v, and it says %q", r.Held, said(&s))
 			}
 			again := *s.DeepCopy()
 			r.Now = r.Now.Add(time.Hour)
