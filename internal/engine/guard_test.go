@@ -166,7 +166,7 @@ func TestTypoInReleaseTakesNothing(t *testing.T) {
 // A release that is for fewer nodes than its predecessor, by no more than may go, gets through all its waves, also when another
 // engine takes over.
 func TestNarrowerReleaseGoesOn(t *testing.T) {
-	released(t, 20, `{"guard": {"removals": "15%"}}`, "", func(c *cluster) {
+	released(t, 20, `{"guard": {"removals": "10%"}}`, "", func(c *cluster) {
 		for i := range 2 {
 			c.editNode(fmt.Sprintf("node-%02d", i+1), func(n *corev1.Node) { n.Labels["old"] = "yes" })
 		}

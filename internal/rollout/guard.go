@@ -10,6 +10,9 @@ import "time"
 type Guard struct {
 	// Taken are those of the last hour, the oldest first, and older ones that were not dropped yet.
 	Taken []Taken
+	// Of is how many nodes had a pod before those were taken. A share that shrank with every pod that it lets go would hold
+	// the last ones of an edit that it allows.
+	Of int
 	// Held is how many nodes would lose their pods and wait for a person; zero: none.
 	Held int
 	// Used is how many nodes have lost their pods under the allowance that ends at Before.
@@ -81,7 +84,7 @@ func (p *Policy) judge(g Guard, in *Removals, now time.Time) (next Guard, lets b
 		}
 		return next, false, rest
 	case within && in.Due > 0:
-		next.take(in.Due, now)
+		next.take(in, now)
 	case !within:
 		next.use(in)
 	}
@@ -106,6 +109,9 @@ func (g Guard) since(now time.Time) Guard {
 			g.Taken = append(g.Taken, t)
 		}
 	}
+	if len(g.Taken) == 0 {
+		g.Of = 0
+	}
 	return g
 }
 
@@ -116,12 +122,15 @@ func (g *Guard) taken() (n int) {
 	return n
 }
 
-func (g *Guard) take(n int, now time.Time) {
+func (g *Guard) take(in *Removals, now time.Time) {
 	last := len(g.Taken) - 1
+	if last < 0 {
+		g.Of = in.Running
+	}
 	if last < 0 || !now.Before(g.Taken[last].From.Add(takenSpan)) {
 		g.Taken, last = append(g.Taken, Taken{From: now}), last+1
 	}
-	g.Taken[last].Nodes += n
+	g.Taken[last].Nodes += in.Due
 }
 
 // allows reports whether a person lets this many go.

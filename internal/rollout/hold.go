@@ -92,16 +92,15 @@ func (h *Hold) Judge(p *Policy, l *plan.Ledger, allowed Allowance, now time.Time
 	return next, due, wake
 }
 
-// running returns how many nodes have a pod, or had one before what was taken in the last hour, and before a release
-// replaced it: a share that shrinks with every such pod would hold the last ones of an edit that it allows. It does not
-// count more of the nodes that had one than may have one now.
+// running returns how many nodes have a pod, or had one before the first of the last hour was taken, and before a release
+// replaced it. It does not count more of the nodes that had one than may have one now.
 func (h *Hold) running(t *plan.Totals, now time.Time) int {
 	s, kept := &t.Status, h.Kept.since(now)
 	n, taken := s.Current+s.Misscheduled, kept.taken()
 	if n > h.ran || taken == 0 && t.Guarded == 0 {
 		h.ran = n
 	}
-	return max(n, min(h.ran, s.Desired+s.Misscheduled+taken))
+	return max(n, min(max(h.ran, kept.Of), s.Desired+s.Misscheduled+taken))
 }
 
 // tidy withdraws what a node was allowed once its pod has gone, may stay after all, or has not gone for a long time. It

@@ -64,7 +64,7 @@ func (h *held) narrow(quota int) {
 // A release that takes no more pods than may go gets through its waves, however long they take and whoever leads: a node is
 // allowed to lose its pod, and counted, when its turn has come.
 func TestHoldLetsEachGoInItsTurn(t *testing.T) {
-	for leads, removals := range map[string]plan.Amount{"one leader": {Value: 50, Percent: true}, "two leaders": {Value: 10}} {
+	for leads, removals := range map[string]plan.Amount{"one leader": {Value: 50, Percent: true}, "two leaders": {Value: 50, Percent: true}} {
 		t.Run(leads, func(t *testing.T) {
 			now := time.Date(2026, 11, 28, 9, 0, 0, 0, time.UTC)
 			h, p := newHeld(20), &Policy{Removals: removals}

@@ -24,7 +24,7 @@ func RolloutGuard(o *DaemonSetRollout) (g rollout.Guard, err error) {
 	if s == nil {
 		return g, nil
 	}
-	g.Held, g.Used = r.count("guard.held", s.Held), r.count("guard.used", s.Used)
+	g.Held, g.Of, g.Used = r.count("guard.held", s.Held), r.count("guard.of", s.Of), r.count("guard.used", s.Used)
 	if s.Before != nil {
 		g.Before = s.Before.UTC()
 	}
@@ -39,7 +39,7 @@ func guardStatus(g *rollout.Guard) *RolloutGuardStatus {
 	if len(g.Taken) == 0 && g.Held == 0 && g.Used == 0 {
 		return nil
 	}
-	s := &RolloutGuardStatus{Held: g.Held, Used: g.Used}
+	s := &RolloutGuardStatus{Held: g.Held, Of: g.Of, Used: g.Used}
 	if !g.Before.IsZero() {
 		s.Before = &metav1.Time{Time: g.Before.UTC().Truncate(time.Second)}
 	}

@@ -134,6 +134,7 @@ type RolloutWave struct {
 type RolloutGuardStatus struct {
 	Held   int            `json:"held,omitempty"`
 	Taken  []RolloutTaken `json:"taken,omitempty"`
+	Of     int            `json:"of,omitempty"`
 	Used   int            `json:"used,omitempty"`
 	Before *metav1.Time   `json:"before,omitempty"`
 }
