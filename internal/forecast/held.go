@@ -11,20 +11,29 @@ import (
 // cannot hold those that go anyway, such as pods that do not tolerate a taint of their node.
 func Held(in *Input) (held []Left) {
 	of := plan.Input{Now: in.Now, Set: in.Set, Nodes: in.Nodes, Pods: in.Pods, Guard: &plan.Guard{}}
+	atLast := guarded(&of) // what a release with surge takes from tainted nodes goes at its end
 	if in.Before != nil {
 		of.Release = &plan.Release{Stable: *in.Before}
 	}
-	var out plan.Plan
-	plan.Make(&of, &out)
-	guarded := map[string]bool{}
-	for i := range out.Verdicts {
-		guarded[out.Verdicts[i].Node] = out.Verdicts[i].Guarded()
-	}
+	inTurn := guarded(&of)
 	for i := range in.Nodes {
-		if n := &in.Nodes[i]; guarded[n.Name] {
-			held = append(held, Left{n.Name, plan.HeldByGuard, in.Set.Placement.Admits(n).Detail})
+		n := &in.Nodes[i]
+		fit := in.Set.Placement.Admits(n)
+		if inTurn[n.Name] || fit.Keep && atLast[n.Name] {
+			held = append(held, Left{n.Name, plan.HeldByGuard, fit.Detail})
 		}
 	}
 	slices.SortFunc(held, func(a, b Left) int { return strings.Compare(a.Node, b.Node) })
 	return held
+}
+
+// guarded returns the nodes whose pods the guard holds.
+func guarded(in *plan.Input) map[string]bool {
+	var out plan.Plan
+	plan.Make(in, &out)
+	names := map[string]bool{}
+	for i := range out.Verdicts {
+		names[out.Verdicts[i].Node] = out.Verdicts[i].Guarded()
+	}
+	return names
 }

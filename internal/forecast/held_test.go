@@ -28,3 +28,22 @@ func TestHeld(t *testing.T) {
 		t.Errorf("the change takes no pod away, and these are held: %v", got)
 	}
 }
+
+// With surge, a release takes the pods of tainted nodes too.
+func TestHeldOnTaintedNodes(t *testing.T) {
+	in := fleet(3)
+	before := in.Set
+	before.Hash = "old"
+	in.Nodes[1].Taints = []plan.Taint{{Key: "repair", Effect: plan.NoSchedule}}
+	for i := range in.Pods {
+		in.Pods[i].Hash = before.Hash
+	}
+	in.Before = &before
+	if got := Held(in); len(got) != 0 {
+		t.Errorf("without surge these are held: %v", got)
+	}
+	in.Set.MaxSurge, in.Set.MaxUnavailable = plan.Amount{Value: 1}, plan.Amount{}
+	if got, want := Held(in), []Left{{"b", plan.HeldByGuard, "repair:NoSchedule"}}; !slices.Equal(got, want) {
+		t.Errorf("held are %v, want %v", got, want)
+	}
+}
