@@ -379,7 +379,7 @@ func (a api) updateStatus(ctx context.Context, ds *appsv1.DaemonSet) (made *apps
 
 // deleteSet deletes exactly that DaemonSet, if it still exists.
 func (a api) deleteSet(ctx context.Context, ds *appsv1.DaemonSet) error {
-	return unlessMissing(a.write(ctx, kind{"delete daemonsets", ds.Namespace}, func(ctx context.Context) error {
+	return unlessMissing(ds.Name, a.write(ctx, kind{"delete daemonsets", ds.Namespace}, func(ctx context.Context) error {
 		return a.apps.DaemonSets(ds.Namespace).Delete(ctx, ds.Name, metav1.DeleteOptions{
 			Preconditions: &metav1.Preconditions{UID: &ds.UID},
 		})
@@ -411,7 +411,7 @@ func (a api) updateRevision(ctx context.Context, r *appsv1.ControllerRevision) (
 }
 
 func (a api) deleteRevision(ctx context.Context, r *appsv1.ControllerRevision) error {
-	return unlessMissing(a.write(ctx, kind{"delete controllerrevisions", r.Namespace}, func(ctx context.Context) error {
+	return unlessMissing(r.Name, a.write(ctx, kind{"delete controllerrevisions", r.Namespace}, func(ctx context.Context) error {
 		return a.apps.ControllerRevisions(r.Namespace).Delete(ctx, r.Name, metav1.DeleteOptions{
 			Preconditions: &metav1.Preconditions{UID: &r.UID},
 		})
@@ -419,8 +419,8 @@ func (a api) deleteRevision(ctx context.Context, r *appsv1.ControllerRevision) e
 }
 
 // unlessMissing returns the error of a delete, which succeeds if the object does not exist.
-func unlessMissing(err error) error {
-	if apierrors.IsNotFound(err) {
+func unlessMissing(name string, err error) error {
+	if missing(err, name) {
 		return nil
 	}
 	return err

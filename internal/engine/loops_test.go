@@ -290,6 +290,30 @@ func TestForeign404(t *testing.T) {
 	}
 }
 
+// A 404 from anywhere but the API server ends neither the writing of a status nor the life of a revision.
+func TestForeign404OfStatusAndRevisions(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(2)
+		c.addSet()
+		c.start()
+		for i := range 3 {
+			c.editSet(image(fmt.Sprintf("agent:%d", i%2+1))) // forward, and back to a revision that is then renumbered
+			until := time.Now().Add(20 * time.Second)
+			c.intercept(func(r request) (error, bool) {
+				if (r.resource == "daemonsets" && r.sub == "status" || r.resource == "controllerrevisions" && r.name != "") && time.Now().Before(until) {
+					return apierrors.NewGenericServerResponse(404, r.verb, schema.GroupResource{Resource: r.resource}, r.name, "page not found", 0, true), false
+				}
+				return nil, false
+			})
+			c.run(2 * time.Minute)
+			c.covered(2, fmt.Sprintf("agent:%d", i%2+1))
+			if s := c.set().Status; s.ObservedGeneration != c.set().Generation || s.UpdatedNumberScheduled != 2 {
+				t.Errorf("after edit %d the status is %+v", i+1, s)
+			}
+		}
+	})
+}
+
 // A 404 that cannot be distinguished from a true one hides a pod only until the next live read, which comes by itself.
 func TestPerfect404IsFoundOut(t *testing.T) {
 	inCluster(t, func(c *cluster) {

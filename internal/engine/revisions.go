@@ -173,7 +173,7 @@ func (e *engine) updateRevisions(ctx context.Context, ds *appsv1.DaemonSet, upda
 		}
 		made, err := e.updateRevision(ctx, &u)
 		switch {
-		case apierrors.IsNotFound(err):
+		case missing(err, u.Revision.Name):
 			e.index.forgetRevision(u.Revision)
 		case err != nil:
 			return fmt.Errorf("updating ControllerRevision %s: %w", u.Revision.Name, err)
@@ -244,10 +244,14 @@ func (ix *index) entriesOf(owner string) []*podEntry {
 	return entries
 }
 
-// prune deletes the revisions that nothing needs. A failure for one does not keep the others.
+// prune deletes the revisions that nothing needs. A failure for one does not keep the others. One with a finalizer stays, and
+// is known, until others let it go.
 func (e *engine) prune(ctx context.Context, h *view.HistoryPlan) error {
 	var failed []error
 	for _, d := range h.Delete {
+		if d.Revision.DeletionTimestamp != nil {
+			continue
+		}
 		if err := e.api.deleteRevision(ctx, d.Revision); err != nil && !apierrors.IsConflict(err) {
 			failed = append(failed, fmt.Errorf("deleting ControllerRevision %s: %w", d.Revision.Name, err))
 			continue

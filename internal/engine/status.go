@@ -88,7 +88,7 @@ func (e *engine) writeStatus(ctx context.Context, set *setEntry, st *state, obse
 	ds := set.ds
 	base, err := e.whole(ctx, set)
 	switch {
-	case apierrors.IsNotFound(err):
+	case missing(err, ds.Name):
 		return nil // deleted; the watch will show it soon
 	case err != nil:
 		return fmt.Errorf("writing the status: %w", err)
@@ -107,7 +107,7 @@ func (e *engine) writeStatus(ctx context.Context, set *setEntry, st *state, obse
 				st.confirmedAt = asked
 			}
 			return e.learnSet(made)
-		case apierrors.IsNotFound(err):
+		case missing(err, ds.Name):
 			return nil // deleted; the watch will show it soon
 		case !apierrors.IsConflict(err):
 			return fmt.Errorf("writing the status: %w", err)
