@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,9 +42,28 @@ the one before has stays refused. --undo accepts that one again, and whoever els
 			}
 			fmt.Fprintf(cmd.Out, "node %[1]s is revoked. Its Node and pods go with: everynode kubectl delete node %[1]s\n"+
 				"Another machine can then have the name: everynode token create --node %[1]s\n", args[0])
+			tokens, err := admission.ListTokens(c.Context(), client)
+			if err != nil {
+				return fmt.Errorf("%s is revoked, but the join tokens that it may have cannot be listed: %w", args[0], err)
+			}
+			if open := openTokens(tokens, time.Now()); len(open) > 0 {
+				fmt.Fprintf(cmd.Out, "With a join token that it has, whoever has the machine can join under another name. These are valid for any:\n"+
+					"everynode token delete %s\n", strings.Join(open, " "))
+			}
 			return nil
 		},
 	}
 	c.Flags().BoolVar(&undo, "undo", false, "accept them again")
 	return c
+}
+
+// openTokens returns the IDs of the tokens with which a machine can still join under any name.
+func openTokens(tokens []admission.Token, now time.Time) (ids []string) {
+	for _, t := range tokens {
+		over := !t.Expires.IsZero() && !t.Expires.After(now) || t.Uses > 0 && len(t.UsedBy) >= t.Uses
+		if len(t.Nodes) == 0 && !over {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
 }

@@ -167,7 +167,8 @@ func (cmd snapshotCommands) restoredText(r *controlplane.RestoredSnapshot) error
 	if s := r.Saved; s != nil {
 		saved = fmt.Sprintf("the state of %s (everynode %s, Kubernetes %s)", s.Time.Local().Format(time.DateTime), s.Everynode, s.Kubernetes)
 	}
-	_, err := fmt.Fprintf(cmd.Out, "%s holds %s: %d keys, from revision %d on, in %.1fs.\nStart it as before: `everynode up`, or `everynode server`.\n",
+	_, err := fmt.Fprintf(cmd.Out, "%s holds %s: %d keys, from revision %d on, in %.1fs.\nStart it as before: `everynode up`, or `everynode server`.\n"+
+		"Nodes that were revoked since then are accepted again. Revoke those first: everynode node revoke NAME\n",
 		r.DataDir, saved, r.Keys, r.Revision, r.Took)
 	return err
 }

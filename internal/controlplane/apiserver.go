@@ -119,6 +119,9 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 		"--service-account-issuer=" + serviceAccountIssuer,
 		"--service-account-key-file=" + file(pki.ServiceAccountPub),
 		"--service-account-signing-key-file=" + file(pki.ServiceAccountKey),
+		// A pod's token ends after the hour that its kubelet asks for, and not after a year, as is the default for the sake of
+		// clients from before 2020 that read it once.
+		"--service-account-extend-token-expiration=false",
 
 		"--kubelet-client-certificate=" + file(kubeletClientCert+".crt"),
 		"--kubelet-client-key=" + file(kubeletClientCert+".key"),

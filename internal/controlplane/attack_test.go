@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -214,13 +215,40 @@ func podWithToken(t *testing.T, admin kubernetes.Interface, base *rest.Config, n
 		t.Fatal(err)
 	}
 	got, err := admin.CoreV1().ServiceAccounts(metav1.NamespaceDefault).CreateToken(t.Context(), "default", &authenticationv1.TokenRequest{
-		Spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID}}}, metav1.CreateOptions{})
+		Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(int64(kubeletAsks.Seconds())),
+			BoundObjectRef: &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID}}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if left := time.Until(expiry(t, got.Status.Token)); left > kubeletAsks {
+		t.Errorf("the token of a pod is valid for %v, and its kubelet asked for %v", left, kubeletAsks)
 	}
 	config := rest.CopyConfig(base)
 	config.BearerToken = got.Status.Token
 	return client(t, config)
+}
+
+// kubeletAsks is for how long a kubelet asks for the token that every pod gets.
+const kubeletAsks = 3607 * time.Second
+
+// expiry returns when a token ends, as it says itself.
+func expiry(t *testing.T, token string) time.Time {
+	t.Helper()
+	var claims struct {
+		Expires int64 `json:"exp"`
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("a token of %d parts", len(parts))
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err == nil {
+		err = json.Unmarshal(text, &claims)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Unix(claims.Expires, 0)
 }
 
 // checkOtherNodes tries, as node-1 and as a new node, to take what is not theirs.
