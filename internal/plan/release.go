@@ -278,7 +278,8 @@ func (e exposure) refused() {
 	}
 	again := by.Last.Add(refusedRest)
 	e.v.wake(again, e.in.Now)
-	e.v.release.Failure, e.v.release.Refused, e.v.release.Reachable = NotAdmitted, true, !again.After(e.in.Now)
+	e.v.release.Failure, e.v.release.Refused = NotAdmitted, true
+	e.v.release.Reachable = e.v.release.Reachable && !again.After(e.in.Now)
 }
 
 // turn sets the position of a node that could be granted the target, and reports whether its turn has come.
