@@ -24,8 +24,8 @@ type Hold struct {
 // Guard returns the guard for the ledger; nil: nothing is held.
 func (h *Hold) Guard() *plan.Guard { return h.guard }
 
-// Epoch changes when the ledger must look at all nodes again, because the guard holds what it has released; zero: there
-// is no guard.
+// Epoch changes when the ledger must look at all nodes again, because the guard holds what it has released. It is zero
+// without a guard.
 func (h *Hold) Epoch() int {
 	if h.guard == nil {
 		return 0

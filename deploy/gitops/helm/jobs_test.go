@@ -1,29 +1,18 @@
 package helm_test
 
 import (
-	"io"
 	"strings"
 	"testing"
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/chart/common"
-	"helm.sh/helm/v4/pkg/chart/v2/loader"
-	"helm.sh/helm/v4/pkg/kube/fake"
 	release "helm.sh/helm/v4/pkg/release/v1"
-	"helm.sh/helm/v4/pkg/storage"
-	"helm.sh/helm/v4/pkg/storage/driver"
 )
 
 // install returns the result of `helm install` for the chart with some values.
 func install(t *testing.T, values map[string]any) (*release.Release, error) {
 	t.Helper()
-	chart, err := loader.Load("../../helm/everynode-controller")
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := action.NewConfiguration()
-	config.Releases = storage.Init(driver.NewMemory())
-	config.KubeClient = &fake.PrintingKubeClient{Out: io.Discard}
+	chart, config := everynodeChart(t)
 	i := action.NewInstall(config)
 	i.ReleaseName, i.Namespace, i.DryRunStrategy = "everynode-controller", "kube-system", action.DryRunClient
 	i.KubeVersion = &common.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}

@@ -2,7 +2,6 @@ package helm_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,12 +9,8 @@ import (
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/chart/common"
-	"helm.sh/helm/v4/pkg/chart/v2/loader"
-	"helm.sh/helm/v4/pkg/kube/fake"
 	status "helm.sh/helm/v4/pkg/release/common"
 	release "helm.sh/helm/v4/pkg/release/v1"
-	"helm.sh/helm/v4/pkg/storage"
-	"helm.sh/helm/v4/pkg/storage/driver"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 )
@@ -74,13 +69,7 @@ func object(version, kind, name, of, in string) map[string]any {
 // them is kept.
 func upgradeOn(t *testing.T, objects map[string]any, values map[string]any) (manifest string, err error) {
 	t.Helper()
-	latest, err := loader.Load("../../helm/everynode-controller")
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := action.NewConfiguration()
-	config.Releases = storage.Init(driver.NewMemory())
-	config.KubeClient = &fake.PrintingKubeClient{Out: io.Discard}
+	latest, config := everynodeChart(t)
 	config.RESTClientGetter = cluster(t, objects)
 	config.Capabilities = common.DefaultCapabilities.Copy()
 	config.Capabilities.KubeVersion = common.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}

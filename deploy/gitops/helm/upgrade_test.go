@@ -1,7 +1,6 @@
 package helm_test
 
 import (
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -10,27 +9,17 @@ import (
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/chart/common"
 	chart "helm.sh/helm/v4/pkg/chart/v2"
-	"helm.sh/helm/v4/pkg/chart/v2/loader"
-	"helm.sh/helm/v4/pkg/kube/fake"
 	status "helm.sh/helm/v4/pkg/release/common"
 	release "helm.sh/helm/v4/pkg/release/v1"
-	"helm.sh/helm/v4/pkg/storage"
-	"helm.sh/helm/v4/pkg/storage/driver"
 )
 
 // upgrade returns the result of `helm upgrade` for a release of an older chart that had only the named values, with what was set
 // then.
 func upgrade(t *testing.T, names []string, set map[string]any, how func(*action.Upgrade)) (manifest string, err error) {
 	t.Helper()
-	latest, err := loader.Load("../../helm/everynode-controller")
-	if err != nil {
-		t.Fatal(err)
-	}
+	latest, config := everynodeChart(t)
 	older := &chart.Chart{Metadata: latest.Metadata, Values: maps.Clone(latest.Values)}
 	maps.DeleteFunc(older.Values, func(name string, _ any) bool { return !slices.Contains(names, name) })
-	config := action.NewConfiguration()
-	config.Releases = storage.Init(driver.NewMemory())
-	config.KubeClient = &fake.PrintingKubeClient{Out: io.Discard}
 	config.Capabilities = common.DefaultCapabilities.Copy()
 	config.Capabilities.KubeVersion = common.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}
 	config.Capabilities.APIVersions = append(config.Capabilities.APIVersions, "everynode.io/v1alpha1/RolloutPolicy")
