@@ -249,6 +249,8 @@ func TestFleetDetails(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
 	w.pod(t, "a", crashes)
+	w.node(t, "c", "", corev1.ConditionTrue)
+	w.pod(t, "c", runsAgain)
 	event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "e"}, InvolvedObject: corev1.ObjectReference{Kind: "Node", Name: "a"},
 		Type: corev1.EventTypeWarning, Reason: "Rebooted", Message: "it was <b>rebooted</b>", LastTimestamp: metav1.NewTime(began())}
 	if err := w.client.Tracker().Add(event); err != nil {
@@ -266,9 +268,11 @@ func TestFleetDetails(t *testing.T) {
 	if len(n.Rows[0].Commands) == 0 || len(n.Conditions) != 1 || n.Conditions[0].Bad || len(n.Events) != 1 || n.Events[0].Message != "it was <b>rebooted</b>" {
 		t.Errorf("%+v", n)
 	}
-	l, err := f.Log(t.Context(), "apps", "agent", "a")
-	if err != nil || l.Container != "main" || !l.Previous || fmt.Sprint(l.Lines) != "[fake logs]" {
-		t.Errorf("%+v, %v", l, err)
+	for node, previous := range map[string]bool{"a": false, "c": true} {
+		l, err := f.Log(t.Context(), "apps", "agent", node)
+		if err != nil || l.Container != "main" || l.Previous != previous || fmt.Sprint(l.Lines) != "[fake logs]" {
+			t.Errorf("%s: %+v, %v", node, l, err)
+		}
 	}
 	for name, ask := range map[string]func() error{
 		"node":   func() error { _, err := f.Node(t.Context(), "b", time.Now()); return err },

@@ -168,7 +168,7 @@ const (
 )
 
 // Log returns the last lines of the container that keeps the DaemonSet's pod on the node from being available. If the
-// container restarts again and again, they are from its previous run.
+// container runs again after it ended, they are from its previous run.
 func (f *Fleet) Log(ctx context.Context, namespace, name, node string) (*fleetview.Log, error) {
 	at, err := f.container(namespace, name, node)
 	if err != nil {
@@ -206,7 +206,7 @@ func (f *Fleet) container(namespace, name, node string) (*fleetview.Log, error) 
 	}
 	r := d.heard(&d.rows[i])
 	if c := r.Cause; c != nil && c.Container != "" {
-		return &fleetview.Log{Pod: c.Pod, Container: c.Container, Previous: c.Restarts > 0 && r.Reason != plan.UpToDate.String()}, nil
+		return &fleetview.Log{Pod: c.Pod, Container: c.Container, Previous: c.EndedBefore() && r.Reason != plan.UpToDate.String()}, nil
 	}
 	pod := d.pods[r.Pod]
 	if pod == nil || len(pod.Spec.Containers) == 0 {

@@ -90,6 +90,12 @@ func crashes(p *corev1.Pod) {
 	p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", RestartCount: 2, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
 }
 
+// runsAgain is between two crashes.
+func runsAgain(p *corev1.Pod) {
+	crashes(p)
+	p.Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+}
+
 func creating(ago time.Duration) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		notReady(p)

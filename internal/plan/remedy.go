@@ -20,7 +20,7 @@ var remedies = [...]string{
 	WaitingForTermination: "Waits for the kubelet; on a dead node, bring the node back or delete the Node.",
 	BudgetSpent:           "Waits for pods elsewhere to become available; or raise maxUnavailable or maxSurge.",
 	AwaitsWave:            "Waits for its wave: everynode rollout status says how far the release is, and what it waits for.",
-	BackingOff:            "Waits for the back-off to end; find out why the pod ended: kubectl logs --previous.",
+	BackingOff:            "Waits for the back-off to end; find out why the pod ended: kubectl logs.",
 	PodsDoNotLast:         "Find out what does it (a taint that is tolerated for a short time, a descheduler, a policy, a webhook). A change of the node's taints or labels, or of the template, is tried at once.",
 	WaitingForScheduler:   "kubectl describe pod says what the scheduler waits for: room, a port, a device, another pod.",
 	Unconfirmed:           "Waits for the API server's answer.",

@@ -25,7 +25,14 @@ type Cause struct {
 	LastEnd *End `json:"lastEnd,omitempty"`
 	// Restarts is how often the container has restarted.
 	Restarts int32 `json:"restarts,omitempty"`
+	// Running means that the container runs.
+	Running bool `json:"running,omitempty"`
 }
+
+// EndedBefore reports whether the log of the run that ended last is what a kubelet calls the previous one. While the
+// container does not run, that log is the current one. The previous one is then from a run before it, and gone: a
+// kubelet keeps the log of only one run that has ended.
+func (c *Cause) EndedBefore() bool { return c.Running && c.Restarts > 0 }
 
 // End is how a container ended.
 type End struct {
@@ -92,7 +99,7 @@ const oomKilled = "OOMKilled"
 func containerCauses(statuses []corev1.ContainerStatus, specs []corev1.Container, init bool) (causes []Cause) {
 	for i := range statuses {
 		s := &statuses[i]
-		c := Cause{Container: s.Name, Init: init, Restarts: s.RestartCount, LastEnd: lastEnd(s)}
+		c := Cause{Container: s.Name, Init: init, Restarts: s.RestartCount, LastEnd: lastEnd(s), Running: s.State.Running != nil}
 		switch state := &s.State; {
 		case state.Waiting != nil:
 			c.Reason, c.Message = state.Waiting.Reason, state.Waiting.Message

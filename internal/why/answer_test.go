@@ -169,7 +169,7 @@ func TestAskOrdersByInterest(t *testing.T) {
 	if want := "CrashLoopBackOff (container main, exit code 3, 2 restarts)"; bad.Detail != want || bad.OK || bad.Cause == nil || bad.Cause.LastEnd.ExitCode != 3 {
 		t.Errorf("%+v, want %s", bad, want)
 	}
-	if want := []string{"kubectl logs -n apps agent-sim-10 -c main --previous", "kubectl rollout undo daemonset/agent -n apps"}; !slices.Equal(bad.Commands, want) {
+	if want := []string{"kubectl logs -n apps agent-sim-10 -c main", "kubectl rollout undo daemonset/agent -n apps"}; !slices.Equal(bad.Commands, want) {
 		t.Errorf("%q, want %q", bad.Commands, want)
 	}
 	if want := []string{"everynode why sim-10 agent -n apps"}; !slices.Equal(waiting.Commands, want) || waiting.Detail != "held by sim-10" || waiting.OK {
@@ -177,6 +177,35 @@ func TestAskOrdersByInterest(t *testing.T) {
 	}
 	if want := []string{"kubectl label node other kubernetes.io/os=linux --overwrite"}; !slices.Equal(other.Commands, want) || !other.OK {
 		t.Errorf("%+v, want %q", other, want)
+	}
+}
+
+// A kubelet keeps the log of only one run that has ended. While the container does not run, that is the run that it
+// reports as the last state or as the current one, and --previous may name one whose log is gone.
+func TestAskNamesTheLogThatExists(t *testing.T) {
+	no, started := false, true
+	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 3}}
+	runs := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	for name, c := range map[string]struct {
+		status corev1.ContainerStatus
+		want   string
+	}{
+		"backs off":           {crashes(), "kubectl logs -n apps agent-sim-1 -c main"},
+		"ended":               {corev1.ContainerStatus{RestartCount: 2, State: ended, LastTerminationState: ended}, "kubectl logs -n apps agent-sim-1 -c main"},
+		"runs again":          {corev1.ContainerStatus{RestartCount: 2, Started: &started, State: runs, LastTerminationState: ended}, "kubectl logs -n apps agent-sim-1 -c main --previous"},
+		"starts again":        {corev1.ContainerStatus{RestartCount: 2, Started: &no, State: runs, LastTerminationState: ended}, "kubectl logs -n apps agent-sim-1 -c main --previous"},
+		"runs for the first":  {corev1.ContainerStatus{Started: &started, State: runs}, "kubectl logs -n apps agent-sim-1 -c main"},
+		"starts at the first": {corev1.ContainerStatus{Started: &no, State: runs}, "kubectl logs -n apps agent-sim-1 -c main"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.node("sim-1")
+			w.pod("sim-1", down(c.status))
+			a, _ := w.ask(t, aboutAgent())
+			if len(a.Rows) != 1 || !slices.Equal(a.Rows[0].Commands, []string{c.want}) {
+				t.Errorf("%+v, want %q", a.Rows, c.want)
+			}
+		})
 	}
 }
 

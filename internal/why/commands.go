@@ -49,7 +49,7 @@ func (s *snapshot) causeCommands(set, namespace string, c *Cause) []string {
 		return nil
 	case c.LastEnd != nil && c.Container != "" && !c.MissesImage():
 		see = fmt.Sprintf("kubectl logs -n %s %s -c %s", namespace, c.Pod, c.Container)
-		if c.Restarts > 0 {
+		if c.EndedBefore() {
 			see += " --previous"
 		}
 	case c.Container != "" && (c.Reason == "Unhealthy" || c.Reason == view.NotReady || c.Reason == view.NotStarted):
