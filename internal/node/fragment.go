@@ -8,6 +8,7 @@ import (
 
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
+	"everynode/internal/datadir"
 	"everynode/internal/strictyaml"
 )
 
@@ -40,6 +41,9 @@ func readKubeletConfig(file string) ([]byte, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the kubelet's settings: %w", err)
+	}
+	if err := datadir.CheckTrusted(file); err != nil { // a kubelet starts what its settings name, as root
+		return nil, fmt.Errorf("the kubelet's settings: %w", err)
 	}
 	data, err := checkFragment(text)
 	if err != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -49,5 +50,32 @@ func TestKubeletDropIn(t *testing.T) {
 	}
 	if _, err := os.Stat(file); err == nil {
 		t.Error("the settings of an earlier start are still there")
+	}
+}
+
+// Whoever can change such a file decides what this machine runs.
+func TestFilesOfANodeAreTrusted(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		check      func(string) error
+	}{
+		{"kubelet.yaml", "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 20\n", CheckKubeletConfig},
+		{"registries.yaml", "mirrors: {docker.io: {endpoint: [https://mirror.example.com]}}\n", CheckRegistries},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), tt.name)
+			if err := os.WriteFile(file, []byte(tt.text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.check(file); err != nil {
+				t.Errorf("a file that only its owner can change: %v", err)
+			}
+			if err := os.Chmod(file, 0o664); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.check(file); err == nil || !strings.Contains(err.Error(), "chmod go-w "+file) {
+				t.Errorf("a file that others can change: %v", err)
+			}
+		})
 	}
 }
