@@ -100,28 +100,29 @@ func (s saver) saveTo(ctx context.Context, to SnapshotTarget) (*SavedSnapshot, e
 
 // saveIn saves with the help of temporary folders, and removes them.
 func (s saver) saveIn(ctx context.Context, to SnapshotTarget, keys []archiveFile) (saved *SavedSnapshot, err error) {
-	work, err := os.MkdirTemp(filepath.Dir(to.File), "."+filepath.Base(to.File)+".*") // 0700
+	work, err := newScratch(filepath.Dir(to.File), "."+filepath.Base(to.File)+".*")
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary folder beside %s: %w", to.File, err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	defer func() { err = errors.Join(err, work.remove()) }()
 	plain := work
 	if to.Lock != nil {
 		// The disk of the file may be somebody else's: what is not sealed yet stays
 		// on etcd's disk.
-		if plain, err = os.MkdirTemp(string(s.data), snapshotWork); err != nil {
+		if plain, err = newScratch(string(s.data), snapshotWork); err != nil {
 			return nil, fmt.Errorf("make a temporary folder in the data directory: %w", err)
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(plain)) }()
+		defer func() { err = errors.Join(err, plain.remove()) }()
 	}
-	return s.save(ctx, to, keys, filepath.Join(plain, databaseName), filepath.Join(work, "archive"))
+	return s.save(ctx, to, keys, plain, work.file("archive"))
 }
 
-// save copies etcd's database, makes the archive, and moves the archive to its place.
-func (s saver) save(ctx context.Context, to SnapshotTarget, keys []archiveFile, database, archive string) (*SavedSnapshot, error) {
-	if err := s.fetch(ctx, database); err != nil {
+// save copies etcd's database to plain, makes the archive, and moves the archive to its place.
+func (s saver) save(ctx context.Context, to SnapshotTarget, keys []archiveFile, plain *scratch, archive string) (*SavedSnapshot, error) {
+	if err := s.fetch(ctx, plain); err != nil {
 		return nil, describeNoSpace(to.File, err)
 	}
+	database := plain.file(databaseName)
 	status, err := readDatabase(database)
 	if err != nil {
 		return nil, fmt.Errorf("what etcd sent is not a whole database: %w; try again", err)
@@ -145,26 +146,27 @@ func (s saver) save(ctx context.Context, to SnapshotTarget, keys []archiveFile, 
 	return &SavedSnapshot{File: to.File, Size: size, Sealed: to.Lock != nil, SHA256: sum, Revision: info.Revision, Hash: info.Hash, Keys: info.Keys}, nil
 }
 
-// fetch copies etcd's database to path.
-func (s saver) fetch(ctx context.Context, path string) error {
+// fetch copies etcd's database to a folder.
+func (s saver) fetch(ctx context.Context, to *scratch) error {
 	begin := time.Now()
 	source, err := s.from.source(ctx)
 	if err != nil {
 		return err
 	}
-	err = s.fetchFrom(ctx, source, path)
+	err = s.fetchFrom(ctx, source, to)
 	if err == nil {
-		s.progress("etcd copied: "+megabytes(fileSize(path)), begin)
+		s.progress("etcd copied: "+megabytes(fileSize(to.file(databaseName))), begin)
 	}
 	return errors.Join(err, source.release())
 }
 
 // fetchFrom copies the database, and reports its progress every few seconds.
-func (s saver) fetchFrom(ctx context.Context, source *etcdSource, path string) error {
+func (s saver) fetchFrom(ctx context.Context, source *etcdSource, to *scratch) error {
 	// For a moment the database exists twice: alone, and in the archive.
-	if err := checkSpace(filepath.Dir(filepath.Dir(path)), 2*source.size+smallFiles, "a snapshot"); err != nil { // path is in a folder of its own
+	if err := checkSpace(filepath.Dir(to.path), 2*source.size+smallFiles, "a snapshot"); err != nil {
 		return err
 	}
+	path := to.file(databaseName)
 	begin, done := time.Now(), make(chan struct{})
 	var reporter sync.WaitGroup
 	reporter.Go(func() {
