@@ -84,7 +84,7 @@ Systems:
 	f := cmd.Flags()
 	f.IntVar(&s.nodes, "nodes", s.nodes, "nodes of the cluster")
 	f.IntVar(&s.asShipped, "as-shipped-nodes", s.asShipped, "nodes of the cluster that U0 is measured on, with E beside it; at most --nodes")
-	f.IntVar(&s.repetitions, "reps", s.repetitions, "repetitions of each system, in turn; U16, U0, I, and the phases that measure processor time alone run once")
+	f.IntVar(&s.repetitions, "reps", s.repetitions, "repetitions of each system, in turn and every other time backwards; U16, U0, I, and the phases that measure processor time alone run once")
 	f.IntVar(&s.joins, "joins", s.joins, "nodes that join one at a time, and nodes whose label is set")
 	f.IntVar(&s.burst, "burst", s.burst, "nodes that join at once")
 	f.IntVar(&s.serial, "serial", s.serial, "nodes of the DaemonSet that is updated one node at a time")

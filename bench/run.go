@@ -43,7 +43,7 @@ func (b *bench) all(ctx context.Context) error {
 	}
 	b.prepared = map[int]*testbed.Cluster{}
 	for repetition := range b.repetitions {
-		for _, name := range b.systems {
+		for _, name := range inTurn(b.systems, repetition) {
 			if systemNamed(name).once && repetition > 0 {
 				continue
 			}
@@ -58,6 +58,16 @@ func (b *bench) all(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// inTurn returns the systems in the order of a repetition: every other one goes backwards. A run may be slower because of
+// what the run before it has left, such as a disk that still writes, and that should not always be the same one.
+func inTurn(systems []string, repetition int) []string {
+	order := slices.Clone(systems)
+	if repetition%2 == 1 {
+		slices.Reverse(order)
+	}
+	return order
 }
 
 // asShippedBeside measures upstream with its default client limits, and the
