@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"sigs.k8s.io/knftables"
+
+	"everynode/internal/sysctl"
 )
 
 // Table is the nftables table of the agent, for IPv4.
@@ -21,9 +23,21 @@ const (
 // that leave the cluster's pod ranges: nobody outside could answer a pod's address.
 type masquerade struct {
 	nft knftables.Interface
+	// bridged reports whether packets between two pods of this node are seen by the tables that translate addresses,
+	// although they only cross the bridge.
+	bridged func() bool
 
 	own    netip.Prefix // as last set
 	ranges string
+	rules  int
+}
+
+// bridgeFilter is 1 where the kernel has br_netfilter, unless somebody has changed it.
+const bridgeFilter = "net/bridge/bridge-nf-call-iptables"
+
+func seesBridged() bool {
+	value, err := sysctl.Read(bridgeFilter)
+	return err == nil && value == "1"
 }
 
 func newMasquerade() (*masquerade, error) {
@@ -31,13 +45,14 @@ func newMasquerade() (*masquerade, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use nftables: %w; a node needs the nft program and a kernel with nf_tables", err)
 	}
-	return &masquerade{nft: nft}, nil
+	return &masquerade{nft: nft, bridged: seesBridged}, nil
 }
 
 // set writes the rules for a node with the pod range own in a cluster with the
 // pod ranges all, in one transaction.
 func (m *masquerade) set(ctx context.Context, own netip.Prefix, all []netip.Prefix) error {
-	if m.current(ctx) && m.own == own && m.ranges == fmt.Sprint(all) {
+	rules := masqRules(own, m.bridged())
+	if m.current(ctx) && m.own == own && m.ranges == fmt.Sprint(all) && m.rules == len(rules) {
 		return nil
 	}
 	tx := m.nft.NewTransaction()
@@ -52,23 +67,32 @@ func (m *masquerade) set(ctx context.Context, own netip.Prefix, all []netip.Pref
 		Hook: knftables.PtrTo(knftables.PostroutingHook), Priority: knftables.PtrTo(knftables.SNATPriority),
 	})
 	tx.Flush(&knftables.Chain{Name: masqChain})
-	// If a pod reaches another pod of this node through a service, the answer must
-	// come back through the node, which knows the service, and not straight over
-	// the bridge.
-	tx.Add(&knftables.Rule{Chain: masqChain, Rule: knftables.Concat("ip saddr", own, "ip daddr", own, "ct status dnat masquerade")})
-	tx.Add(&knftables.Rule{Chain: masqChain, Rule: knftables.Concat("ip saddr", own, "ip daddr != 224.0.0.0/4", "ip daddr !=", "@"+masqSet, "masquerade")})
+	for _, rule := range rules {
+		tx.Add(&knftables.Rule{Chain: masqChain, Rule: rule})
+	}
 	if err := m.nft.Run(ctx, tx); err != nil {
 		return fmt.Errorf("write the nftables rules for pods: %w", err)
 	}
-	m.own, m.ranges = own, fmt.Sprint(all)
+	m.own, m.ranges, m.rules = own, fmt.Sprint(all), len(rules)
 	return nil
+}
+
+// masqRules returns the rules for a node with that pod range.
+func masqRules(own netip.Prefix, bridged bool) (rules []string) {
+	if !bridged {
+		// If a pod reaches another pod of this node through a service or a port of the node, the answer must come back
+		// through the node, which has changed the address, and not straight over the bridge. Where the answer is seen
+		// there too, the other pod is shown who asks.
+		rules = append(rules, knftables.Concat("ip saddr", own, "ip daddr", own, "ct status dnat masquerade"))
+	}
+	return append(rules, knftables.Concat("ip saddr", own, "ip daddr != 224.0.0.0/4", "ip daddr !=", "@"+masqSet, "masquerade"))
 }
 
 // current reports whether the rules are still there: somebody may have flushed
 // them.
 func (m *masquerade) current(ctx context.Context) bool {
 	rules, err := m.nft.ListRules(ctx, masqChain)
-	return err == nil && len(rules) == 2
+	return err == nil && len(rules) == m.rules
 }
 
 // remove removes the table, if it exists.
@@ -79,6 +103,6 @@ func (m *masquerade) remove(ctx context.Context) error {
 	if err := m.nft.Run(ctx, tx); err != nil {
 		return fmt.Errorf("remove the nftables rules for pods: %w", err)
 	}
-	m.own, m.ranges = netip.Prefix{}, ""
+	m.own, m.ranges, m.rules = netip.Prefix{}, "", 0
 	return nil
 }

@@ -98,7 +98,8 @@ func golden(t *testing.T, name string, got []byte) {
 
 func TestMasquerade(t *testing.T) {
 	fake := knftables.NewFake(knftables.IPv4Family, Table)
-	m := &masquerade{nft: fake}
+	bridged := false
+	m := &masquerade{nft: fake, bridged: func() bool { return bridged }}
 	own := netip.MustParsePrefix("10.42.1.0/24")
 	two := []netip.Prefix{own, netip.MustParsePrefix("10.42.2.0/24")}
 	set := func(all []netip.Prefix) {
@@ -125,6 +126,12 @@ func TestMasquerade(t *testing.T) {
 	set(two[:1])
 	if rules, err := fake.ListRules(t.Context(), masqChain); err != nil || len(rules) != 2 {
 		t.Errorf("%d rules (%v) after a repair, want 2", len(rules), err)
+	}
+	// Once the kernel shows packets that only cross the bridge, pods of one node see each other's addresses.
+	bridged = true
+	set(two[:1])
+	if rules, err := fake.ListRules(t.Context(), masqChain); err != nil || len(rules) != 1 || strings.Contains(rules[0].Rule, "dnat") {
+		t.Errorf("rules with br_netfilter: %v, %v", rules, err)
 	}
 	for range 2 { // even if it no longer exists
 		if err := m.remove(t.Context()); err != nil {
