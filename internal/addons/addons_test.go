@@ -12,8 +12,13 @@ import (
 	"strings"
 	"testing"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"everynode/deploy/policies"
 )
 
 // The versions that a cluster runs are those that are built.
@@ -69,6 +74,39 @@ func TestManifests(t *testing.T) {
 		if image != a.Image() { // an add-on that is OnHost has none
 			t.Errorf("%s: the Deployment says that it has the image %q, want %q", a.Name, image, a.Image())
 		}
+	}
+}
+
+// TestHostPathPolicyLetsAddonsWrite: --host-path-policy=readonly does not refuse what an add-on needs. Which pods write
+// to their node is not in the manifest (storage's are made for each volume), but they all need a privileged namespace.
+func TestHostPathPolicyLetsAddonsWrite(t *testing.T) {
+	var policy admissionv1.ValidatingAdmissionPolicy
+	if err := yaml.Unmarshal(policies.HostPaths, &policy); err != nil {
+		t.Fatal(err)
+	}
+	checked, err := metav1.LabelSelectorAsSelector(policy.Spec.MatchConstraints.NamespaceSelector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, a := range All() {
+		text, err := a.Manifest(Values{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range decode(t, a.Name, text) {
+			of := labels.Set(o.GetLabels())
+			if o.GetKind() != "Namespace" || of["pod-security.kubernetes.io/enforce"] != "privileged" {
+				continue
+			}
+			found++
+			if checked.Matches(labels.Merge(of, labels.Set{"kubernetes.io/metadata.name": o.GetName()})) {
+				t.Errorf("%s: the policy of host paths refuses pods of the namespace %s, which has the labels %v", a.Name, o.GetName(), of)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no add-on has a privileged namespace")
 	}
 }
 
