@@ -175,9 +175,9 @@ type otlpAttribute struct {
 	}
 }
 
-// arrivedLines reads the gateway's file, which is in a volume of its pod on some node.
+// arrivedLines reads the gateway's file, which is in the volume of its claim on some node.
 func (c *cluster) arrivedLines(pod string) (lines []logLine, err error) {
-	files, err := filepath.Glob(filepath.Join(c.dataDir, "nodes", "*", "kubelet", "pods", "*", "volumes", "kubernetes.io~empty-dir", "logs", "logs.jsonl"))
+	files, err := filepath.Glob(filepath.Join(c.dataDir, "nodes", "*", "volumes", "pvc-*_default_log-gateway", "logs.jsonl"))
 	if err != nil {
 		return nil, err
 	}

@@ -102,7 +102,7 @@ func checkHostPaths(t *testing.T, file string, spec corev1.PodSpec) {
 		"/run/flannel":                      "what the node has got, for that plugin",
 		"/tmp":                              "the sample's devices",
 		"/var/lib/aide-agent":               "what AIDE remembers of the node",
-		"/var/lib/fluent-bit":               "where it is in each file",
+		"/var/lib/fluent-bit":               "where it is in each file, and what it has not sent yet",
 		"/var/lib/kubelet/device-plugins":   "the plugin's socket",
 		"/var/lib/kubelet/plugins":          "volumes, the driver's socket, and where the kubelet has volumes mounted for the node",
 		"/var/lib/kubelet/plugins_registry": "the socket by which the kubelet finds the driver",
