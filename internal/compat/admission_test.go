@@ -36,22 +36,31 @@ func (l *lab) installFolder(folder string) {
 	l.t.Helper()
 	var component struct{ Resources []string }
 	l.do(yaml.Unmarshal(l.file(filepath.Join(folder, "kustomization.yaml")), &component))
+	for _, name := range component.Resources {
+		l.installFile(filepath.Join(folder, name), func(*unstructured.Unstructured) bool { return true })
+	}
+}
+
+// installFile installs those objects of a manifest that are wanted. The end of the test removes them.
+func (l *lab) installFile(file string, wanted func(*unstructured.Unstructured) bool) {
+	l.t.Helper()
 	client, err := dynamic.NewForConfig(l.config)
 	l.do(err)
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(l.client.Discovery()))
-	for _, name := range component.Resources {
-		docs := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(l.file(filepath.Join(folder, name))), 4096)
-		for {
-			o := &unstructured.Unstructured{}
-			if err := docs.Decode(o); errors.Is(err, io.EOF) {
-				break
-			} else {
-				l.do(err)
-			}
-			mapping, err := mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
+	docs := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(l.file(file)), 4096)
+	for {
+		o := &unstructured.Unstructured{}
+		if err := docs.Decode(o); errors.Is(err, io.EOF) {
+			return
+		} else {
 			l.do(err)
-			l.installObject(client, mapping, o)
 		}
+		if !wanted(o) {
+			continue
+		}
+		mapping, err := mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
+		l.do(err)
+		l.installObject(client, mapping, o)
 	}
 }
 
