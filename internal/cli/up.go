@@ -205,8 +205,8 @@ The cluster is up after %.1fs. Next:
 	if file != "" {
 		fmt.Fprintf(cmd.Out, "  kubectl get nodes     # any kubectl: it is the context %s in %s\n", cmd.cluster.contextName(m), file)
 	}
-	if lacks := localcluster.Lacking(m.NoCNI, m.NoKubeProxy); lacks != "" {
-		fmt.Fprintf(cmd.Out, "The nodes have %s: install what you want there (docs/local-cluster.md).\n", lacks)
+	if hint := localcluster.NetworkHint(m.Cluster); hint != "" {
+		fmt.Fprintln(cmd.Out, hint)
 	}
 	if detach {
 		fmt.Fprintln(cmd.Out, "Stop it with: everynode down")

@@ -37,6 +37,19 @@ func Lacking(noCNI, noKubeProxy bool) string {
 	return strings.Join(parts, " and ")
 }
 
+// NetworkHint says what to install for the nodes' network, and with which range; "" if there is nothing to install. The
+// API server reaches pods only by addresses of the cluster's range.
+func NetworkHint(c *local.Cluster) string {
+	lacks, in := Lacking(c.NoCNI, c.NoKubeProxy), ""
+	if lacks == "" {
+		return ""
+	}
+	if c.NoCNI {
+		in = fmt.Sprintf(", with the pod range %s", c.PodCIDR)
+	}
+	return fmt.Sprintf("The nodes have %s: install what you want there%s (docs/local-cluster.md).", lacks, in)
+}
+
 // ErrNoNetwork means that a node waits until a pod network is installed.
 var ErrNoNetwork = errors.New("it has no pod network yet")
 

@@ -1,6 +1,7 @@
 package localcluster
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -36,6 +37,26 @@ func TestLacksNetwork(t *testing.T) {
 	}
 	if LacksNetwork(&corev1.Node{}, begin) {
 		t.Error("a node that has said nothing")
+	}
+}
+
+// Whoever brings a network must know the range that the API server reaches pods in.
+func TestNetworkHint(t *testing.T) {
+	c := &local.Cluster{PodCIDR: netip.MustParsePrefix("10.43.0.0/16")}
+	const rest = " (docs/local-cluster.md)."
+	for _, tt := range []struct {
+		noCNI, noKubeProxy bool
+		want               string
+	}{
+		{false, false, ""},
+		{false, true, "The nodes have no kube-proxy: install what you want there" + rest},
+		{true, false, "The nodes have no pod network: install what you want there, with the pod range 10.43.0.0/16" + rest},
+		{true, true, "The nodes have no pod network and no kube-proxy: install what you want there, with the pod range 10.43.0.0/16" + rest},
+	} {
+		c.NoCNI, c.NoKubeProxy = tt.noCNI, tt.noKubeProxy
+		if got := NetworkHint(c); got != tt.want {
+			t.Errorf("%v, %v: %q, want %q", tt.noCNI, tt.noKubeProxy, got, tt.want)
+		}
 	}
 }
 
