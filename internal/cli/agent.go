@@ -69,6 +69,9 @@ of a cluster the same.`,
 // kubeletUsage describes a flag that names a file of kubelet settings.
 const kubeletUsage = "file of kubelet settings that differ from everynode's: a KubeletConfiguration with some of its fields"
 
+// containerdUsage describes a flag that names a file of containerd's settings.
+const containerdUsage = "file of containerd's settings, such as more runtimes, that are merged over everynode's"
+
 func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubeProxy *bool) {
 	f := c.Flags()
 	f.StringVar(&config.DataDir, "data-dir", defaultAgentDir, "where the node's state is kept")
@@ -87,6 +90,7 @@ func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubePr
 	f.StringToStringVar(&config.Reserved, "system-reserved", nil, "what of the machine is not for pods, such as cpu=500m,memory=1Gi")
 	f.StringArrayVar(&config.RegistryConfigs, localcluster.FlagRegistries, nil, "file of registries' mirrors, certificates and passwords, in the format of k3s; of several, the first that names a host")
 	f.StringVar(&config.KubeletConfig, localcluster.FlagKubelet, "", kubeletUsage)
+	f.StringVar(&config.ContainerdConfig, localcluster.FlagContainerd, "", containerdUsage)
 	f.StringVar(&config.ContainerRuntimeEndpoint, "container-runtime-endpoint", "", "a container runtime that is there already, as unix:///run/...")
 	f.StringVar(&config.CgroupRoot, "cgroup-root", "", "cgroup below which the pods run")
 	f.BoolVar(&config.StopPods, "stop-pods", false, "stop the node's pods when the agent stops")

@@ -43,6 +43,7 @@ type clusterFile struct {
 	Publish             []string                `json:"publish,omitempty"`
 	RegistryConfig      string                  `json:"registryConfig,omitempty"` // a path, from the working directory
 	KubeletConfig       string                  `json:"kubeletConfig,omitempty"`  // also a path
+	ContainerdConfig    string                  `json:"containerdConfig,omitempty"`
 }
 
 // fileSimulate are the simulated nodes: each field is the flag --simulate-NAME.
@@ -156,7 +157,7 @@ func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 
 // flags returns the file's values by flag; "" means that the file has none.
 func (f *clusterFile) flags() map[string]string {
-	values := map[string]string{localcluster.FlagHostPaths: f.HostPathPolicy, localcluster.FlagRegistries: f.RegistryConfig, localcluster.FlagKubelet: f.KubeletConfig, localcluster.FlagPublish: strings.Join(f.Publish, ","), localcluster.FlagEngine: boolText(f.DaemonSetController), localcluster.FlagAudit: boolText(f.Audit),
+	values := map[string]string{localcluster.FlagHostPaths: f.HostPathPolicy, localcluster.FlagRegistries: f.RegistryConfig, localcluster.FlagKubelet: f.KubeletConfig, localcluster.FlagContainerd: f.ContainerdConfig, localcluster.FlagPublish: strings.Join(f.Publish, ","), localcluster.FlagEngine: boolText(f.DaemonSetController), localcluster.FlagAudit: boolText(f.Audit),
 		localcluster.FlagCNI: f.CNI, localcluster.FlagKubeProxy: boolText(f.KubeProxy),
 		localcluster.FlagWith: strings.Join(f.With, ","), localcluster.FlagWithout: strings.Join(f.Without, ",")}
 	if s := f.Simulate; s != nil {

@@ -41,7 +41,7 @@ func TestExampleClusterFile(t *testing.T) {
 }
 
 func TestClusterFileFillsFlags(t *testing.T) {
-	f, err := parseClusterFile([]byte(fileHead + "nodes: []\nsimulate: {nodes: 5, start: 3s, jitter: 50%, fail: 1%, seed: 7}\nhostPathPolicy: readonly\naudit: true\ncni: none\nkubeProxy: false\nwithout: [dns]\n"))
+	f, err := parseClusterFile([]byte(fileHead + "nodes: []\nsimulate: {nodes: 5, start: 3s, jitter: 50%, fail: 1%, seed: 7}\nhostPathPolicy: readonly\naudit: true\ncni: none\nkubeProxy: false\ncontainerdConfig: c.toml\nwithout: [dns]\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +55,7 @@ func TestClusterFileFillsFlags(t *testing.T) {
 	for name, want := range map[string]string{
 		"nodes": "0", "simulate": "5", "simulate-start": "9s", "simulate-jitter": "50%", "simulate-fail": "crash:1%", "simulate-seed": "7",
 		localcluster.FlagHostPaths: "readonly", localcluster.FlagWithout: "[dns]", localcluster.FlagEngine: "true", localcluster.FlagAudit: "true", localcluster.FlagCNI: "none", localcluster.FlagKubeProxy: "false",
+		localcluster.FlagContainerd: "c.toml",
 	} {
 		if got := c.Flags().Lookup(name).Value.String(); !strings.HasPrefix(got, want) {
 			t.Errorf("--%s is %s, want %s", name, got, want)

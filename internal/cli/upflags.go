@@ -46,6 +46,7 @@ func (f *upFlags) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.Publish, localcluster.FlagPublish, nil, publishUsage+"; what is chosen is kept")
 	flags.StringVar(&f.Registries, localcluster.FlagRegistries, "", "file of registries' mirrors, certificates and passwords, in the format of k3s; kept for nodes that come later")
 	flags.StringVar(&f.Kubelet, localcluster.FlagKubelet, "", kubeletUsage+"; kept for nodes that come later")
+	flags.StringVar(&f.Containerd, localcluster.FlagContainerd, "", containerdUsage+"; kept for nodes that come later")
 	flags.BoolVar(&f.context, "set-context", true, "add the cluster to your kubeconfig (KUBECONFIG, or ~/.kube/config) as the current context")
 	f.simulate, f.sizes = newSimulateFlags(flags), newSizeFlags(flags)
 	f.chosen = newAddonFlags(flags, addons.Chosen(nil))
@@ -72,7 +73,8 @@ func (f *upFlags) read(flags *pflag.FlagSet, stdin io.Reader) (o upOptions, err 
 	o.Nodes, errs[0] = nodeCount(f.count, f.simulate.count > 0)
 	o.Size, errs[1] = f.sizes.size()
 	o.Addons, errs[2] = f.chosen.choice()
-	return o, errors.Join(append(errs[:], f.simulate.check(), checkCNI(f.CNI), checkHostPaths(f.HostPaths), checkPublished(f.Publish), node.CheckRegistries(f.Registries), node.CheckKubeletConfig(f.Kubelet))...)
+	return o, errors.Join(append(errs[:], f.simulate.check(), checkCNI(f.CNI), checkHostPaths(f.HostPaths), checkPublished(f.Publish),
+		node.CheckRegistries(f.Registries), node.CheckKubeletConfig(f.Kubelet), node.CheckContainerdConfig(f.Containerd))...)
 }
 
 // nodeCount reads --nodes. 0 means that the user did not give it.

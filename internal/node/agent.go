@@ -217,7 +217,7 @@ func (a *agent) configure() error {
 		if err != nil {
 			return err
 		}
-		errs = append(errs, writeFile(cfg.files().containerdConfig(), containerd), cfg.registries.write(cfg.files().registryHosts()))
+		errs = append(errs, writeFile(cfg.files().containerdConfig(), containerd), cfg.writeContainerdImport(), cfg.registries.write(cfg.files().registryHosts()))
 	}
 	return errors.Join(errs...)
 }

@@ -60,14 +60,18 @@ type Config struct {
 	// KubeletConfig is a file of kubelet settings that override the agent's; "" for none.
 	KubeletConfig string
 
+	// ContainerdConfig is a file of containerd's settings that are merged over the agent's; "" for none.
+	ContainerdConfig string
+
 	CgroupRoot string // parent cgroup of the pods, such as "/everynode-x/node-1"; "": the machine's root
 	StopPods   bool   // stop the pods when the agent stops
 	Local      bool   // the node shares disk and kernel with others: no image GC, no eviction
 
 	Log *slog.Logger // nil: nothing is logged
 
-	registries      registries // contents of RegistryConfigs
-	kubeletFragment []byte     // contents of KubeletConfig
+	registries         registries // contents of RegistryConfigs
+	kubeletFragment    []byte     // contents of KubeletConfig
+	containerdFragment []byte     // contents of ContainerdConfig
 
 	hosts []string // Servers as host:port
 	api   string   // URL at which the programs of this machine reach the API
@@ -123,6 +127,12 @@ func (cfg Config) complete() (Config, error) {
 		return cfg, err
 	}
 	if cfg.kubeletFragment, err = readKubeletConfig(cfg.KubeletConfig); err != nil {
+		return cfg, err
+	}
+	if cfg.ContainerdConfig != "" && cfg.ContainerRuntimeEndpoint != "" {
+		return cfg, errors.New("--containerd-config is for everynode's own containerd: leave it out, or --container-runtime-endpoint")
+	}
+	if cfg.containerdFragment, err = readContainerdConfig(cfg.ContainerdConfig); err != nil {
 		return cfg, err
 	}
 	_, err = cfg.taints()

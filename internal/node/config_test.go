@@ -47,11 +47,14 @@ func TestRenderedConfiguration(t *testing.T) {
 	single.Local, single.CgroupRoot, single.Labels, single.ClusterDNS = false, "", nil, ""
 	bare := testConfig()
 	bare.CNI = podnet.None
+	own := testConfig()
+	own.containerdFragment = []byte("version = 3\n")
 	weak := machine{runc: "/usr/sbin/runc", snapshotter: "overlayfs"}
 	full := machine{runc: "/usr/bin/runc", snapshotter: "native", sysResource: true, cgroupV2: true}
 	tests := map[string]func() ([]byte, error){
 		"containerd-weak.toml":   func() ([]byte, error) { return containerdConfig(local, weak) },
 		"containerd-full.toml":   func() ([]byte, error) { return containerdConfig(single, full) },
+		"containerd-own.toml":    func() ([]byte, error) { return containerdConfig(own, weak) },
 		"kubelet-local.yaml":     func() ([]byte, error) { return kubeletConfiguration(local, weak, "/etc/resolv.conf") },
 		"kubelet-machine.yaml":   func() ([]byte, error) { return kubeletConfiguration(single, full, "/etc/resolv.conf") },
 		"containerd-no-cni.toml": func() ([]byte, error) { return containerdConfig(bare, weak) },
@@ -92,6 +95,10 @@ func TestCompleteConfig(t *testing.T) {
 		{"long data directory, other runtime", func(c *Config) {
 			c.DataDir, c.ContainerRuntimeEndpoint = "/"+strings.Repeat("x", 90), "unix:///run/c.sock"
 		}, ""},
+		{"settings of a containerd that is not ours", func(c *Config) {
+			c.ContainerdConfig, c.ContainerRuntimeEndpoint = "containerd.toml", "unix:///run/c.sock"
+		}, "--containerd-config is for everynode's own containerd"},
+		{"settings of containerd that are not there", func(c *Config) { c.ContainerdConfig = "/nonexistent.toml" }, "read containerd's settings"},
 		{"bad name", func(c *Config) { c.Name = "Node_1" }, "--node-name"},
 		{"IPv6 address", func(c *Config) { c.NodeIP = "fd00::1" }, "IPv4"},
 		{"reserved label", func(c *Config) { c.Labels = map[string]string{"node-role.kubernetes.io/agent": ""} }, "kubectl label node"},

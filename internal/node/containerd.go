@@ -24,6 +24,9 @@ const SandboxImage = "everynode.local/pause:1"
 // then starts faster, and leaves no directories behind (opt makes /opt/containerd). NRI, a socket through which
 // agents change containers, is on only where the node has a /run of its own.
 const containerdTemplate = `version = 3
+{{- if .Import}}
+imports = [{{q .Import}}]
+{{- end}}
 root = {{q .Root}}
 state = {{q .State}}
 disabled_plugins = [
@@ -72,6 +75,10 @@ func containerdConfig(cfg Config, m machine) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse containerd's configuration template: %w", err)
 	}
+	own := ""
+	if len(cfg.containerdFragment) > 0 {
+		own = cfg.files().containerdImport()
+	}
 	var out bytes.Buffer
 	err = t.Execute(&out, map[string]any{
 		"Root":                cfg.files().path("containerd", "root"),
@@ -86,6 +93,7 @@ func containerdConfig(cfg Config, m machine) ([]byte, error) {
 		"CNIConfDir":          cfg.cniConfigDir(),
 		"Runc":                m.runc,
 		"NRI":                 cfg.Local,
+		"Import":              own,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("render containerd's configuration: %w", err)

@@ -60,6 +60,7 @@ func TestFilesOfANodeAreTrusted(t *testing.T) {
 		check      func(string) error
 	}{
 		{"kubelet.yaml", "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 20\n", CheckKubeletConfig},
+		{"containerd.toml", "version = 3\n", CheckContainerdConfig},
 		{"registries.yaml", "mirrors: {docker.io: {endpoint: [https://mirror.example.com]}}\n", CheckRegistries},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,6 +16,9 @@ func (d nodeFiles) socket() string { return d.path("containerd", "containerd.soc
 
 func (d nodeFiles) containerdConfig() string { return d.path("containerd", "config.toml") }
 
+// containerdImport is the file with the user's settings of containerd, which its configuration imports.
+func (d nodeFiles) containerdImport() string { return d.path("containerd", "own.toml") }
+
 func (d nodeFiles) kubeconfig() string { return d.path("kubelet.kubeconfig") }
 
 func (d nodeFiles) bootstrapKubeconfig() string { return d.path("bootstrap.kubeconfig") }

@@ -24,6 +24,7 @@ type Wanted struct {
 	File           []NodeSpec // nodes by name; with them, Nodes is 0
 	Registries     string     // file; "": as before
 	Kubelet        string     // file of the kubelet's settings; "": as before
+	Containerd     string     // file of containerd's settings; "": as before
 	Publish        []string
 	Publishing     bool // Publish was given
 	Engine         bool // the control plane has the DaemonSet engine inside
@@ -63,7 +64,7 @@ type choosing struct {
 // running control plane, or nodes that run, were started with.
 func (c *Cluster) Choose(asked Wanted) error {
 	w := choosing{c, asked}
-	return errors.Join(w.addons(), w.engine(), w.network(), w.audit(), w.hostPaths(), w.published(), w.registries(), w.kubelet())
+	return errors.Join(w.addons(), w.engine(), w.network(), w.audit(), w.hostPaths(), w.published(), w.registries(), w.kubelet(), w.containerd())
 }
 
 // addons records which add-ons the cluster is to have.
@@ -172,6 +173,14 @@ func (w choosing) kubelet() error {
 		return nil
 	}
 	return w.keepForNodes(FlagKubelet, w.asked.Kubelet, nodeFiles(w.cluster.DataDir).kubelet(), errOtherKubelet)
+}
+
+// containerd keeps a copy of the file of containerd's settings, which has been checked.
+func (w choosing) containerd() error {
+	if w.asked.Containerd == "" {
+		return nil
+	}
+	return w.keepForNodes(FlagContainerd, w.asked.Containerd, nodeFiles(w.cluster.DataDir).containerd(), errOtherContainerd)
 }
 
 // keepForNodes keeps a copy of a flag's file, which nodes read when they start. Nodes that run have read the kept

@@ -113,6 +113,9 @@ func (c *Cluster) agent(n local.Node) local.Process {
 	if file := nodeFiles(c.DataDir).kubelet(); isKept(file) {
 		argv = append(argv, "--"+FlagKubelet, file)
 	}
+	if file := nodeFiles(c.DataDir).containerd(); isKept(file) {
+		argv = append(argv, "--"+FlagContainerd, file)
+	}
 	for _, f := range c.specs {
 		if f.Name == n.Name {
 			argv = append(argv, f.AtBirth()...)

@@ -23,6 +23,8 @@ const (
 	FlagRegistries = "registry-config"
 	// FlagKubelet names the file of kubelet settings.
 	FlagKubelet = "kubelet-config"
+	// FlagContainerd names the file of containerd's settings.
+	FlagContainerd = "containerd-config"
 	// FlagCNI and FlagKubeProxy leave parts of a node's network to other software.
 	FlagCNI       = "cni"
 	FlagKubeProxy = "kube-proxy"
