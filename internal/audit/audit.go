@@ -36,6 +36,8 @@ type Input struct {
 
 // Pod is what Audit needs of a pod.
 type Pod struct {
+	// Namespace is that of the pod. A DaemonSet has pods only in its own.
+	Namespace string
 	// Owner is the UID of the DaemonSet that controls it.
 	Owner types.UID
 	// Hash is the label controller-revision-hash.
@@ -99,9 +101,14 @@ func (c *Cost) String() string {
 // nodes, the most first, then by name. It leaves out DaemonSets that are being deleted.
 func Audit(in *Input) []Finding {
 	nodes := in.nodes()
-	pods := map[types.UID][]*Pod{}
+	type owner struct {
+		namespace string
+		uid       types.UID
+	}
+	pods := map[owner][]*Pod{}
 	for i := range in.Pods {
-		pods[in.Pods[i].Owner] = append(pods[in.Pods[i].Owner], &in.Pods[i])
+		p := &in.Pods[i]
+		pods[owner{p.Namespace, p.Owner}] = append(pods[owner{p.Namespace, p.Owner}], p)
 	}
 	findings := []Finding{}
 	for i := range in.DaemonSets {
@@ -109,7 +116,7 @@ func Audit(in *Input) []Finding {
 		if ds.DeletionTimestamp != nil {
 			continue
 		}
-		j := judgement{subject: newSubject(ds, in, nodes, pods[ds.UID])}
+		j := judgement{subject: newSubject(ds, in, nodes, pods[owner{ds.Namespace, ds.UID}])}
 		j.judge()
 		findings = append(findings, j.findings...)
 	}

@@ -167,5 +167,5 @@ func (in *Input) AddPod(pod *metav1.ObjectMeta) {
 	if owner == nil || owner.Kind != "DaemonSet" {
 		return
 	}
-	in.Pods = append(in.Pods, Pod{Owner: owner.UID, Hash: pod.Labels[appsv1.ControllerRevisionHashLabelKey], Created: pod.CreationTimestamp.Time})
+	in.Pods = append(in.Pods, Pod{Namespace: pod.Namespace, Owner: owner.UID, Hash: pod.Labels[appsv1.ControllerRevisionHashLabelKey], Created: pod.CreationTimestamp.Time})
 }

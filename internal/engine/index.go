@@ -176,8 +176,12 @@ func (ix *index) putSet(e *setEntry, list uint64) {
 	e.spec.Scheduled, e.binder = ix.binding.Scheduled(e.ds)
 	ix.sets[key] = e
 	o := ix.ownedBy(string(e.ds.UID))
-	o.unclaimed = o.unclaimed || o.set == nil
+	known := o.set != nil
 	o.key, o.set = key, e
+	if !known {
+		o.unclaimed = true
+		ix.expel(o)
+	}
 	ix.touch(key)
 }
 

@@ -66,6 +66,26 @@ func (ix *index) dropOwned(uid string) {
 	}
 }
 
+// isStranger reports whether the pod names the DaemonSet as its owner, from another namespace. Anybody who may create
+// pods somewhere can do that; for Kubernetes' controller such a pod does not exist either. Until the DaemonSet is known
+// the answer is false: see expel.
+func (o *owned) isStranger(e *podEntry) bool {
+	return o != nil && o.key.Namespace != "" && o.key.Namespace != e.namespace
+}
+
+// expel drops the pods that were taken for the DaemonSet's before its namespace was known.
+func (ix *index) expel(o *owned) {
+	var strangers []*podEntry
+	o.pods(func(e *podEntry) {
+		if o.isStranger(e) {
+			strangers = append(strangers, e)
+		}
+	})
+	for _, e := range strangers {
+		ix.discard(e)
+	}
+}
+
 func (o *owned) add(e *podEntry) {
 	e.next = o.first[e.Node]
 	o.first[e.Node] = e

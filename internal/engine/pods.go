@@ -92,7 +92,7 @@ func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 	if old != nil && !outdates(e.version, old.version, list) {
 		return
 	}
-	if e.other {
+	if e.other || ix.owned[e.owner].isStranger(e) {
 		if old != nil {
 			ix.dropPod(old)
 		}
@@ -173,6 +173,11 @@ func (ix *index) reachedPods(version uint64) {
 
 func (ix *index) dropPod(e *podEntry) {
 	ix.leave(e)
+	ix.discard(e)
+}
+
+// discard forgets a pod.
+func (ix *index) discard(e *podEntry) {
 	ix.unlinkPod(e)
 	delete(ix.ahead, e.UID)
 	delete(ix.scope.doubts, e.UID)

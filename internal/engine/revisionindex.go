@@ -118,11 +118,19 @@ func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
 	}
 }
 
+// ownerOf returns the DaemonSet that has the revision; nil while none is known. One in another namespace does not have it.
+func (ix *index) ownerOf(e *revisionEntry) *owned {
+	if o := ix.owned[e.owner]; o != nil && o.set != nil && o.key.Namespace == e.Object.Namespace {
+		return o
+	}
+	return nil
+}
+
 // dateRevision invalidates the histories that the revision can affect: its owner's, or everybody's
 // while no such DaemonSet is known. The next DaemonSet of that name may need its name.
 func (ix *index) dateRevision(e *revisionEntry) {
 	ix.revisionEpoch++
-	if o := ix.owned[e.owner]; o != nil && o.set != nil {
+	if o := ix.ownerOf(e); o != nil {
 		o.revisionEpoch = ix.revisionEpoch
 	} else {
 		ix.looseEpoch = ix.revisionEpoch
@@ -135,7 +143,7 @@ func (ix *index) touchRevision(e *revisionEntry) {
 	if !ix.begun {
 		return
 	}
-	if o := ix.owned[e.owner]; o != nil && o.set != nil {
+	if o := ix.ownerOf(e); o != nil {
 		ix.touch(o.key)
 		return
 	}

@@ -100,6 +100,7 @@ func TestFleet(t *testing.T) {
 	w.node(t, "node-3", "eu-b", corev1.ConditionUnknown)
 	w.pod(t, "node-2", crashes)
 	w.pod(t, "node-10", old)
+	w.pod(t, "node-10", func(p *corev1.Pod) { p.Namespace = "tenant" }) // whoever made it only says that it is the DaemonSet's
 	w.pod(t, "node-3", notReady)
 	w.second(t, "node-2", "node-10")
 	s := w.fleet(t).seen(t, time.Now())

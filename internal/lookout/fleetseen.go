@@ -23,17 +23,17 @@ type sightings struct {
 	feed      *feed // shared by all Lookouts
 	nodes     map[string]node
 	policies  map[string]*rollout.Policy
-	pods      map[types.UID]map[string]*corev1.Pod
-	revisions map[types.UID]map[string]revision
+	pods      map[owner]map[string]*corev1.Pod
+	revisions map[owner]map[string]revision
 	said      map[types.NamespacedName]*view.DaemonSetRollout
 	stands    map[types.NamespacedName]*stand
-	owners    map[types.UID]*stand
+	owners    map[owner]*stand
 	moved     bool // nodes were added, removed or changed
 }
 
 func newSightings(f *feed) *sightings {
-	return &sightings{feed: f, nodes: map[string]node{}, policies: map[string]*rollout.Policy{}, pods: map[types.UID]map[string]*corev1.Pod{}, revisions: map[types.UID]map[string]revision{},
-		said: map[types.NamespacedName]*view.DaemonSetRollout{}, stands: map[types.NamespacedName]*stand{}, owners: map[types.UID]*stand{}}
+	return &sightings{feed: f, nodes: map[string]node{}, policies: map[string]*rollout.Policy{}, pods: map[owner]map[string]*corev1.Pod{}, revisions: map[owner]map[string]revision{},
+		said: map[types.NamespacedName]*view.DaemonSetRollout{}, stands: map[types.NamespacedName]*stand{}, owners: map[owner]*stand{}}
 }
 
 func (s *sightings) keepSet(object any) bool {
@@ -42,10 +42,10 @@ func (s *sightings) keepSet(object any) bool {
 	d := s.stands[key]
 	if d == nil || d.uid != ds.UID {
 		if d != nil {
-			delete(s.owners, d.uid)
+			delete(s.owners, owner{d.namespace, d.uid})
 		}
 		d = s.newStand(ds)
-		s.stands[key], s.owners[ds.UID] = d, d
+		s.stands[key], s.owners[owner{ds.Namespace, ds.UID}] = d, d
 	}
 	d.Lookout.set, d.dirty, d.unseen = ds, true, false
 	return true
@@ -57,9 +57,10 @@ func (s *sightings) forgetSet(object any) {
 		return
 	}
 	delete(s.stands, types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name})
-	delete(s.owners, ds.UID)
-	delete(s.pods, ds.UID)
-	delete(s.revisions, ds.UID)
+	id := owner{ds.Namespace, ds.UID}
+	delete(s.owners, id)
+	delete(s.pods, id)
+	delete(s.revisions, id)
 }
 
 // replaceSets begins a whole list: DaemonSets that it does not have are forgotten. The others keep what is remembered
@@ -81,19 +82,19 @@ func (s *sightings) forgetUnseen() {
 
 func (s *sightings) keepRevision(object any) bool {
 	r := object.(*appsv1.ControllerRevision)
-	uid, is := ownerOf(r)
+	of, is := ownerOf(r)
 	if !is {
 		return false
 	}
-	owned(s.revisions, uid)[r.Name] = readRevision(r)
-	return s.mark(uid)
+	owned(s.revisions, of)[r.Name] = readRevision(r)
+	return s.mark(of)
 }
 
 func (s *sightings) forgetRevision(object any) {
 	if r, ok := object.(*appsv1.ControllerRevision); ok {
-		if uid, is := ownerOf(r); is {
-			delete(s.revisions[uid], r.Name)
-			s.mark(uid)
+		if of, is := ownerOf(r); is {
+			delete(s.revisions[of], r.Name)
+			s.mark(of)
 		}
 	}
 }
@@ -116,15 +117,15 @@ func (s *sightings) forgetNode(object any) {
 // keepPod stores pods of DaemonSets, and no others.
 func (s *sightings) keepPod(object any) bool {
 	p := object.(*corev1.Pod)
-	uid, is := ownerOf(p)
-	return is && keepPod(owned(s.pods, uid), p) && s.mark(uid)
+	of, is := ownerOf(p)
+	return is && keepPod(owned(s.pods, of), p) && s.mark(of)
 }
 
 func (s *sightings) forgetPod(object any) {
 	if p, ok := object.(*corev1.Pod); ok {
-		if uid, is := ownerOf(p); is {
-			delete(s.pods[uid], p.Name)
-			s.mark(uid)
+		if of, is := ownerOf(p); is {
+			delete(s.pods[of], p.Name)
+			s.mark(of)
 		}
 	}
 }
@@ -188,8 +189,8 @@ func (s *sightings) markAll() {
 }
 
 // mark makes See look at the DaemonSet again. It returns false if the DaemonSet is not known.
-func (s *sightings) mark(uid types.UID) bool {
-	d := s.owners[uid]
+func (s *sightings) mark(of owner) bool {
+	d := s.owners[of]
 	if d != nil {
 		d.dirty = true
 	}
@@ -204,8 +205,9 @@ func (s *sightings) moveAll() {
 
 // newStand returns the stand of a DaemonSet when only the object itself was seen.
 func (s *sightings) newStand(ds *appsv1.DaemonSet) *stand {
+	id := owner{ds.Namespace, ds.UID}
 	l := &Lookout{feed: s.feed, namespace: ds.Namespace, name: ds.Name, uid: ds.UID, nodes: s.nodes, policies: s.policies,
-		pods: owned(s.pods, ds.UID), revisions: owned(s.revisions, ds.UID), reached: map[string]step{}, heardOf: map[string]told{}}
+		pods: owned(s.pods, id), revisions: owned(s.revisions, id), reached: map[string]step{}, heardOf: map[string]told{}}
 	d := &stand{Lookout: l}
 	if r := s.said[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]; r != nil && r.IsOf(ds.UID) {
 		d.rollout = r
@@ -220,25 +222,32 @@ func (s *sightings) sorted() []*stand {
 }
 
 // owned returns the objects of one owner. The map stays the same while the DaemonSet exists.
-func owned[T any](of map[types.UID]map[string]T, owner types.UID) map[string]T {
-	if of[owner] == nil {
-		of[owner] = map[string]T{}
+func owned[T any](of map[owner]map[string]T, one owner) map[string]T {
+	if of[one] == nil {
+		of[one] = map[string]T{}
 	}
-	return of[owner]
+	return of[one]
 }
 
 // emptied clears the owners' maps but keeps them, since the Lookouts share them.
-func emptied[T any](of map[types.UID]map[string]T) {
+func emptied[T any](of map[owner]map[string]T) {
 	for _, all := range of {
 		clear(all)
 	}
 }
 
+// owner is a DaemonSet, as the objects of its namespace name it. What another namespace has is not the DaemonSet's,
+// although it may have its UID.
+type owner struct {
+	namespace string
+	uid       types.UID
+}
+
 // ownerOf returns the DaemonSet that controls the object.
-func ownerOf(o metav1.Object) (uid types.UID, is bool) {
-	owner := metav1.GetControllerOfNoCopy(o)
-	if owner == nil || owner.Kind != "DaemonSet" {
-		return "", false
+func ownerOf(o metav1.Object) (of owner, is bool) {
+	ref := metav1.GetControllerOfNoCopy(o)
+	if ref == nil || ref.Kind != "DaemonSet" {
+		return owner{}, false
 	}
-	return owner.UID, true
+	return owner{o.GetNamespace(), ref.UID}, true
 }
