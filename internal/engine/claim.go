@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -119,24 +120,62 @@ func (e *engine) mayAdopt(ctx context.Context, ds *appsv1.DaemonSet) (unread, er
 
 // claims returns the orphans to adopt and the own pods to release.
 func (ix *index) claims(ds *appsv1.DaemonSet) (adopt, release []*podEntry) {
+	set, orphans := ix.unclaimed(ds)
+	if set == nil {
+		return nil, nil
+	}
+	// Other DaemonSets need the index meanwhile: there may be many orphans, and the selector may be long.
+	for _, e := range orphans {
+		if e.Deleted.IsZero() && set.selects(e) {
+			adopt = append(adopt, e)
+		}
+	}
+	release = ix.unselected(ds)
+	if len(adopt)+len(release) > 0 {
+		ix.claimAgain(ds)
+	}
+	return adopt, release
+}
+
+// unclaimed returns the DaemonSet and the orphans of its namespace, if there may be a pod to adopt or to release; and nil
+// otherwise. Pods that come later count for the next call.
+func (ix *index) unclaimed(ds *appsv1.DaemonSet) (*setEntry, []*podEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	o := ix.owned[string(ds.UID)]
 	if o == nil || !o.unclaimed {
 		return nil, nil
 	}
-	for _, e := range ix.orphans[ds.Namespace] {
-		if e.Deleted.IsZero() && o.selected(e) {
-			adopt = append(adopt, e)
-		}
+	o.unclaimed = false
+	return o.set, slices.Collect(maps.Values(ix.orphans[ds.Namespace]))
+}
+
+// unselected returns the DaemonSet's pods that it does not select.
+func (ix *index) unselected(ds *appsv1.DaemonSet) (pods []*podEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if o := ix.owned[string(ds.UID)]; o != nil {
+		o.pods(func(e *podEntry) {
+			if !o.selected(e) {
+				pods = append(pods, e)
+			}
+		})
 	}
-	o.pods(func(e *podEntry) {
-		if !o.selected(e) {
-			release = append(release, e)
-		}
-	})
-	o.unclaimed = len(adopt)+len(release) > 0
-	return adopt, release
+	return pods
+}
+
+// claimAgain makes the next call of claims look again.
+func (ix *index) claimAgain(ds *appsv1.DaemonSet) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if o := ix.owned[string(ds.UID)]; o != nil {
+		o.unclaimed = true
+	}
+}
+
+// selects reports whether the DaemonSet would adopt the pod, if nobody controlled it.
+func (s *setEntry) selects(e *podEntry) bool {
+	return s.selector.Claims(s.ds, orphanWith(e.namespace, e.labels.set())) == view.Adopt
 }
 
 // orphanWith returns an object with those labels that nobody controls: a DaemonSet selects the

@@ -69,8 +69,10 @@ type setEntry struct {
 	ds      *appsv1.DaemonSet
 	trimmed bool // ds lacks annotations: see trimAnnotations
 	heavy   bool // its placement: see isHeavy
-	foreign bool // see namesForeign
-	version uint64
+	// selector is that of ds. The index uses it for many pods while it is locked.
+	selector *view.Selector
+	foreign  bool // see namesForeign
+	version  uint64
 	// spec is compiled once per generation; it carries no revision. Scheduled
 	// follows the annotation and the runtime class as well.
 	spec plan.Spec

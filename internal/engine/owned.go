@@ -8,7 +8,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
-	"everynode/internal/view"
 )
 
 // owned is what is known about one DaemonSet's pods, and which nodes it must look at again. It exists
@@ -159,7 +158,7 @@ func (o *owned) selected(e *podEntry) bool {
 	if s.known {
 		return s.is
 	}
-	s.is, s.known = view.Claims(o.set.ds, orphanWith(e.namespace, e.labels.set())) == view.Adopt, true
+	s.is, s.known = o.set.selects(e), true
 	if s.pods > 0 {
 		o.selects[e.labels] = s
 	}

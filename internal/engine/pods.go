@@ -272,7 +272,7 @@ func (ix *index) touchPod(e *podEntry) {
 	}
 	orphan := orphanWith(e.namespace, e.labels.set())
 	for key, s := range ix.sets {
-		if key.Namespace == e.namespace && view.Claims(s.ds, orphan) == view.Adopt {
+		if key.Namespace == e.namespace && s.selector.Claims(s.ds, orphan) == view.Adopt {
 			ix.owned[string(s.ds.UID)].unclaimed = true
 			ix.to.dirty(key)
 		}

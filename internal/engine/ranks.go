@@ -66,37 +66,54 @@ func (o *ranks) stale(changes uint64, mends bool) time.Time {
 // or were about to get one: a taint may have been added since. given says that the release has reached a node, and that
 // a pod of the target has failed there.
 func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given func(node string) (reached, failed bool)) (nodes []rollout.Node) {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	o := ix.owned[string(set.ds.UID)]
-	if o == nil {
-		return nil // the DaemonSet has just gone
-	}
-	for name, n := range ix.nodes {
-		has, other, broken := false, false, false
-		for p := o.first[name]; p != nil; p = p.next {
-			has = has || p.Hash == hash
-			if p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded {
-				other, broken = true, broken || p.Hash != stable.Hash && !p.Ready
-			}
-		}
-		reached, failed := given(name)
-		if !has && !reached && !failed && !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
+	for _, n := range ix.holdings(set, stable, hash) {
+		reached, failed := given(n.Name)
+		if !n.has && !reached && !failed && !set.spec.Placement.Admits(n.Node).Run && !stable.Placement.Admits(n.Node).Run {
 			continue
 		}
 		down := !n.Ready || n.Leaving
 		// On a node that was reached, the end of the old pod may not have been seen yet: such a node keeps its position
 		// while it is up.
-		exposed := has || !other && (reached || failed) || reached && !down
+		exposed := n.has || !n.other && (reached || failed) || reached && !down
 		if stable.Assists {
 			// Nodes that got the target from others are out of turn, and move no other node back. Pods of an abandoned
 			// version go first if they are down: as long as they are, nothing else may go.
-			down = down && other && !has
-			exposed = reached || broken && !down
+			down = down && n.other && !n.has
+			exposed = reached || n.broken && !down
 		}
-		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: down})
+		nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Exposed: exposed, Down: down})
 	}
 	return nodes
+}
+
+// holding is what a node has: a pod of the target; one of another revision, and one of neither that or the stable one
+// that is not ready.
+type holding struct {
+	*plan.Node
+	has, other, broken bool
+}
+
+// holdings returns what each node has; nothing if the DaemonSet has just gone. Whether a node is meant takes a placement
+// of a megabyte long to say, so the caller asks that when the index is free again.
+func (ix *index) holdings(set *setEntry, stable *plan.Spec, hash string) []holding {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	o := ix.owned[string(set.ds.UID)]
+	if o == nil {
+		return nil
+	}
+	all := make([]holding, 0, len(ix.nodes))
+	for name, n := range ix.nodes {
+		s := holding{Node: &n.Node}
+		for p := o.first[name]; p != nil; p = p.next {
+			s.has = s.has || p.Hash == hash
+			if p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded {
+				s.other, s.broken = true, s.broken || p.Hash != stable.Hash && !p.Ready
+			}
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // revisionsInUse returns how many available pods each revision has, zero for revisions that only have unavailable ones;

@@ -29,9 +29,14 @@ func compactRevision(obj any) (*revisionEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &revisionEntry{Revision: view.ReadRevision(r), version: version}
+	e := &revisionEntry{version: version}
 	if ref := metav1.GetControllerOfNoCopy(r); ref != nil {
 		e.owner, e.other = string(ref.UID), !isDaemonSet(ref)
+	}
+	if e.other {
+		e.Revision = &view.Revision{Object: r} // a StatefulSet's, for example: what is in it does not matter
+	} else {
+		e.Revision = view.ReadRevision(r)
 	}
 	return e, nil
 }
@@ -149,7 +154,7 @@ func (ix *index) touchRevision(e *revisionEntry) {
 	}
 	free := orphanWith(e.Object.Namespace, e.Object.Labels)
 	for key, s := range ix.sets {
-		if key.Namespace == e.Object.Namespace && view.Claims(s.ds, free) == view.Adopt {
+		if key.Namespace == e.Object.Namespace && s.selector.Claims(s.ds, free) == view.Adopt {
 			ix.to.dirty(key)
 		}
 	}

@@ -155,7 +155,7 @@ func (ix *index) wouldAdopt(e *podEntry) bool {
 
 func (ix *index) adopter(orphan metav1.Object) bool {
 	for key, s := range ix.sets {
-		if key.Namespace == orphan.GetNamespace() && view.Claims(s.ds, orphan) == view.Adopt {
+		if key.Namespace == orphan.GetNamespace() && s.selector.Claims(s.ds, orphan) == view.Adopt {
 			return true
 		}
 	}

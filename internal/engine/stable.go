@@ -17,12 +17,13 @@ import (
 type stableRevision struct {
 	hash string
 	// data is the revision as stored; of is the DaemonSet whose template it replaces.
-	data *appsv1.ControllerRevision
-	of   *appsv1.DaemonSet
-	ds   *appsv1.DaemonSet // with the template of the revision
-	spec plan.Spec
-	mold func() (*view.Mold, error)
-	gone error // why no pods can be made from it; nil: they can
+	data  *appsv1.ControllerRevision
+	of    *appsv1.DaemonSet
+	ds    *appsv1.DaemonSet // with the template of the revision
+	spec  plan.Spec
+	heavy bool // its placement: see isHeavy
+	mold  func() (*view.Mold, error)
+	gone  error // why no pods can be made from it; nil: they can
 }
 
 // needStable makes sure that the stable revision is loaded. The history keeps no data, so it is read, once. A missing
@@ -63,11 +64,17 @@ func (e *engine) stableFrom(set *setEntry, hash string, data *appsv1.ControllerR
 	} else {
 		s.ds, s.gone = view.AtRevision(set.ds, data)
 	}
+	var at plan.Spec
+	if s.gone == nil {
+		if at = view.Spec(s.ds, hash); at.Halt != plan.NoReason {
+			s.gone = fmt.Errorf("the template of ControllerRevision %s cannot be used: %s", data.Name, at.HaltDetail)
+		}
+	}
 	if s.gone != nil {
 		s.ds, s.mold = set.ds, func() (*view.Mold, error) { return nil, s.gone }
 		return s
 	}
-	s.spec.Placement, s.spec.Scheduled = view.Spec(s.ds, hash).Placement, e.index.scheduled(s.ds)
+	s.spec.Placement, s.spec.Scheduled, s.heavy = at.Placement, e.index.scheduled(s.ds), isHeavy(&at.Placement)
 	s.mold = sync.OnceValues(func() (*view.Mold, error) { return view.NewMold(s.ds, hash) })
 	return s
 }

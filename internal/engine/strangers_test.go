@@ -4,8 +4,11 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
 )
@@ -104,5 +107,67 @@ func TestPodsBeforeTheirDaemonSet(t *testing.T) {
 	w.upsertPod(testPod(t, "ours", "a", "x", 4))
 	if n := len(w.pods); n != 1 {
 		t.Errorf("%d pods are known", n)
+	}
+}
+
+// A revision that is not a DaemonSet's is not read, and one with a number of two gigabytes stops nobody.
+func TestRevisionWithALongNumber(t *testing.T) {
+	const bomb = `{"spec":{"template":{"$patch":"replace","spec":{"containers":[{"name":"a","resources":{"limits":{"cpu":"1e1999999998"}}}]}}}}`
+	inCluster(t, func(c *cluster) {
+		c.addNodes(2)
+		c.addSet()
+		c.mu.Lock()
+		for _, name := range []string{"orphan", "of-a-stateful-set"} {
+			r := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: "tenant", Name: name}, Revision: 1, Data: runtime.RawExtension{Raw: []byte(bomb)}}
+			if name != "orphan" {
+				r.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "x", UID: "x", Controller: new(true)}}
+			}
+			c.add("controllerrevisions", r)
+		}
+		c.mu.Unlock()
+		c.start()
+		c.run(10 * time.Second)
+		c.covered(2, "agent:1")
+	})
+}
+
+// While placements are evaluated, which anybody may make a megabyte long, other DaemonSets can use the index.
+func TestReachableLeavesTheIndexFree(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", nil)
+	w.upsertNode(node("a"))
+	set := w.sets[types.NamespacedName{Namespace: "default", Name: "x"}]
+	asked := 0
+	w.reachable(set, &plan.Spec{}, "h", func(string) (reached, failed bool) {
+		if asked++; !w.mu.TryLock() {
+			t.Error("the index is locked")
+			return false, false
+		}
+		w.mu.Unlock()
+		return false, false
+	})
+	if asked != 1 {
+		t.Errorf("asked about %d nodes", asked)
+	}
+}
+
+// How many nodes a decision looks at without a break depends on both placements that it evaluates.
+func TestLookAtOnce(t *testing.T) {
+	light, heavy := &setEntry{}, &setEntry{heavy: true}
+	with := func(stable bool) *course {
+		return &course{release: &plan.Release{}, stable: &stableRevision{heavy: stable}}
+	}
+	for i, c := range []struct {
+		set  *setEntry
+		of   *course
+		want int
+	}{
+		{light, &course{}, lookAtOnce}, {light, with(false), lookAtOnce}, {light, with(true), lookAtOnceHeavy},
+		{heavy, &course{}, lookAtOnceHeavy}, {heavy, with(false), lookAtOnceHeavy},
+		{light, &course{stable: &stableRevision{heavy: true}}, lookAtOnce},
+	} {
+		if got := c.set.lookAtOnce(c.of); got != c.want {
+			t.Errorf("%d: %d, want %d", i, got, c.want)
+		}
 	}
 }

@@ -271,8 +271,9 @@ const (
 	lookAtOnceHeavy = 4
 )
 
-func (s *setEntry) lookAtOnce() int {
-	if s.heavy {
+// lookAtOnce also regards the placement of the stable revision, which may be another one.
+func (s *setEntry) lookAtOnce(c *course) int {
+	if s.heavy || c.release != nil && c.stable != nil && c.stable.heavy {
 		return lookAtOnceHeavy
 	}
 	return lookAtOnce
@@ -301,7 +302,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 	}
 	room := st.room(e.apply.pending(id))
 	names, late := st.takeLate(room, st.now, names)
-	for some := range slices.Chunk(names, set.lookAtOnce()) {
+	for some := range slices.Chunk(names, set.lookAtOnce(&st.course)) {
 		e.apply.underway(id, func(l *lane, altering map[string]*write) {
 			e.index.look(uid, some, func(s *plan.Sight) {
 				overlay(s, l.startedOn(s.Name), altering, st.now)

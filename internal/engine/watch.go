@@ -114,7 +114,8 @@ func compactSet(obj any) (*setEntry, error) {
 		ds.ManagedFields = nil
 	}
 	trimmed, spec := trimAnnotations(ds), view.Spec(ds, "")
-	return &setEntry{ds: ds, trimmed: trimmed, heavy: isHeavy(&spec.Placement), foreign: namesForeign(ds), version: version, spec: spec}, nil
+	return &setEntry{ds: ds, trimmed: trimmed, heavy: isHeavy(&spec.Placement), selector: view.NewSelector(ds.Spec.Selector),
+		foreign: namesForeign(ds), version: version, spec: spec}, nil
 }
 
 func compactNode(obj any) (nodeEntry, error) {

@@ -45,6 +45,8 @@ func AsksInPlace(ds *appsv1.DaemonSet) (bool, error) {
 func NotInPlace(from, to *corev1.PodTemplateSpec) error {
 	changed := changedImages(&from.Spec, &to.Spec)
 	switch {
+	case hasLongNumbers(from), hasLongNumbers(to):
+		return fmt.Errorf("a number of the template is too long to be compared")
 	case len(changed) == 0:
 		return fmt.Errorf("no image differs, so no container would restart")
 	case !maps.Equal(from.Annotations, to.Annotations):
@@ -61,6 +63,11 @@ func NotInPlace(from, to *corev1.PodTemplateSpec) error {
 		}
 	}
 	return nil
+}
+
+func hasLongNumbers(t *corev1.PodTemplateSpec) bool {
+	data, err := json.Marshal(t)
+	return err != nil || hasLongNumber(data)
 }
 
 // sameBut returns a copy of the template without the fields that may differ. It keeps the images of init containers that

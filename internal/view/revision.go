@@ -80,19 +80,12 @@ func TemplateHash(template *corev1.PodTemplateSpec, collisionCount *int32) strin
 // AtRevision returns the DaemonSet with the template of one of its revisions. The result has no template
 // generation, so that pods made from it are not taken for pods of the current template.
 func AtRevision(ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) (*appsv1.DaemonSet, error) {
-	var patch struct {
-		Spec struct {
-			Template *corev1.PodTemplateSpec `json:"template"`
-		} `json:"spec"`
-	}
-	if err := json.Unmarshal(r.Data.Raw, &patch); err != nil {
-		return nil, fmt.Errorf("read the template in ControllerRevision %s/%s: %w", r.Namespace, r.Name, err)
-	}
-	if patch.Spec.Template == nil {
-		return nil, fmt.Errorf("ControllerRevision %s/%s has no template", r.Namespace, r.Name)
+	template, ok := readTemplate(r.Data.Raw)
+	if !ok {
+		return nil, fmt.Errorf("ControllerRevision %s/%s has no template that a DaemonSet controller has written", r.Namespace, r.Name)
 	}
 	old := ds.DeepCopy()
-	old.Spec.Template = *patch.Spec.Template
+	old.Spec.Template = *template
 	delete(old.Annotations, appsv1.DeprecatedTemplateGeneration)
 	return old, nil
 }
@@ -100,12 +93,12 @@ func AtRevision(ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) (*appsv1.Dae
 // RevisionImages returns the images of the containers in a revision's template, in order; none if it cannot be
 // read.
 func RevisionImages(r *appsv1.ControllerRevision) (images []string) {
-	var set appsv1.DaemonSet
-	if err := json.Unmarshal(r.Data.Raw, &set); err != nil {
+	template, ok := readTemplate(r.Data.Raw)
+	if !ok {
 		return nil
 	}
-	for i := range set.Spec.Template.Spec.Containers {
-		images = append(images, set.Spec.Template.Spec.Containers[i].Image)
+	for i := range template.Spec.Containers {
+		images = append(images, template.Spec.Containers[i].Image)
 	}
 	return images
 }

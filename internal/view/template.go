@@ -1,26 +1,28 @@
 package view
 
 import (
-	"encoding/json"
+	stdjson "encoding/json"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/json"
 )
 
 // readTemplate parses a revision's patch. A patch that does anything but replace the template was not made by
-// a DaemonSet controller.
+// a DaemonSet controller. What a revision means and what is made from it are read here alike: names of fields have one
+// spelling.
 func readTemplate(data []byte) (*corev1.PodTemplateSpec, bool) {
 	var patch struct {
 		Spec struct {
-			Template json.RawMessage `json:"template"`
+			Template stdjson.RawMessage `json:"template"`
 		} `json:"spec"`
 	}
 	var directive struct {
 		Patch string `json:"$patch"`
 	}
 	template := &corev1.PodTemplateSpec{}
-	if json.Unmarshal(data, &patch) != nil || len(patch.Spec.Template) == 0 ||
+	if hasLongNumber(data) || json.Unmarshal(data, &patch) != nil || len(patch.Spec.Template) == 0 ||
 		json.Unmarshal(patch.Spec.Template, &directive) != nil || directive.Patch != "replace" ||
 		json.Unmarshal(patch.Spec.Template, template) != nil {
 		return nil, false

@@ -92,7 +92,12 @@ items:
 `
 
 func auditedPod(hash string) string {
-	return fmt.Sprintf(`{metadata: {labels: {controller-revision-hash: %s}, creationTimestamp: "2026-01-01T00:00:00Z", ownerReferences: [{apiVersion: apps/v1, kind: DaemonSet, name: agent, uid: u1, controller: true}]}}`, hash)
+	return fmt.Sprintf(`{metadata: {namespace: kube-system, labels: {controller-revision-hash: %s}, creationTimestamp: "2026-01-01T00:00:00Z", ownerReferences: [{apiVersion: apps/v1, kind: DaemonSet, name: agent, uid: u1, controller: true}]}}`, hash)
+}
+
+// otherPod is new, and says from another namespace that the DaemonSet controls it.
+func otherPod() string {
+	return strings.NewReplacer("kube-system", "tenant", "2026-01-01", "2999-01-01").Replace(auditedPod("a"))
 }
 
 func podPageOf(pod, next string) string {
@@ -104,7 +109,7 @@ func newAuditedCluster() *auditedCluster {
 		"/apis/apps/v1/daemonsets":                       auditedSet,
 		"/api/v1/nodes":                                  "{kind: NodeList, apiVersion: v1, items: [{metadata: {name: n1}}, {metadata: {name: n2}}, {metadata: {name: n3}}]}",
 		"/api/v1/pods":                                   podPageOf(auditedPod("a"), "2"),
-		"/api/v1/pods?continue=2":                        podPageOf(auditedPod("b")+", "+auditedPod("c"), ""),
+		"/api/v1/pods?continue=2":                        podPageOf(auditedPod("b")+", "+auditedPod("c")+", "+otherPod(), ""),
 		"/api/v1/namespaces/kube-system/configmaps/open": "{kind: ConfigMap, apiVersion: v1, metadata: {name: open}}",
 		"/api/v1/namespaces/kube-system/configmaps/gone": "404",
 		"/apis/everynode.io/v1alpha1/rolloutpolicies":    "404",
