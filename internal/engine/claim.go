@@ -120,7 +120,8 @@ func (e *engine) mayAdopt(ctx context.Context, ds *appsv1.DaemonSet) (unread, er
 
 // claims returns the orphans to adopt and the own pods to release.
 func (ix *index) claims(ds *appsv1.DaemonSet) (adopt, release []*podEntry) {
-	set, orphans := ix.unclaimed(ds)
+	c := claimant{ix, string(ds.UID)}
+	set, orphans := c.begin(ds.Namespace)
 	if set == nil {
 		return nil, nil
 	}
@@ -130,47 +131,43 @@ func (ix *index) claims(ds *appsv1.DaemonSet) (adopt, release []*podEntry) {
 			adopt = append(adopt, e)
 		}
 	}
-	release = ix.unselected(ds)
-	if len(adopt)+len(release) > 0 {
-		ix.claimAgain(ds)
-	}
-	return adopt, release
+	return adopt, c.end(len(adopt) > 0)
 }
 
-// unclaimed returns the DaemonSet and the orphans of its namespace, if there may be a pod to adopt or to release; and nil
-// otherwise. Pods that come later count for the next call.
-func (ix *index) unclaimed(ds *appsv1.DaemonSet) (*setEntry, []*podEntry) {
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	o := ix.owned[string(ds.UID)]
+// claimant is a DaemonSet that asks for the pods that it may claim.
+type claimant struct {
+	*index
+	uid string
+}
+
+// begin returns the DaemonSet and the orphans of its namespace, if there may be a pod to adopt or to release; and nil
+// otherwise. Pods that come later count for the next time.
+func (c claimant) begin(namespace string) (*setEntry, []*podEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.owned[c.uid]
 	if o == nil || !o.unclaimed {
 		return nil, nil
 	}
 	o.unclaimed = false
-	return o.set, slices.Collect(maps.Values(ix.orphans[ds.Namespace]))
+	return o.set, slices.Collect(maps.Values(c.orphans[namespace]))
 }
 
-// unselected returns the DaemonSet's pods that it does not select.
-func (ix *index) unselected(ds *appsv1.DaemonSet) (pods []*podEntry) {
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	if o := ix.owned[string(ds.UID)]; o != nil {
-		o.pods(func(e *podEntry) {
-			if !o.selected(e) {
-				pods = append(pods, e)
-			}
-		})
+// end returns the DaemonSet's pods that it does not select. If there are any, or if it adopts some, it must ask again.
+func (c claimant) end(adopts bool) (release []*podEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.owned[c.uid]
+	if o == nil {
+		return nil
 	}
-	return pods
-}
-
-// claimAgain makes the next call of claims look again.
-func (ix *index) claimAgain(ds *appsv1.DaemonSet) {
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	if o := ix.owned[string(ds.UID)]; o != nil {
-		o.unclaimed = true
-	}
+	o.pods(func(e *podEntry) {
+		if !o.selected(e) {
+			release = append(release, e)
+		}
+	})
+	o.unclaimed = o.unclaimed || adopts || len(release) > 0
+	return release
 }
 
 // selects reports whether the DaemonSet would adopt the pod, if nobody controlled it.

@@ -182,7 +182,11 @@ func (ix *index) putSet(e *setEntry, list uint64) {
 	o.key, o.set = key, e
 	if !known {
 		o.unclaimed = true
-		ix.expel(o)
+		for _, e := range o.strangers() {
+			ix.unlinkPod(e)
+			delete(ix.scope.doubts, e.UID)
+			ix.undepart(e.Node, e.UID)
+		}
 	}
 	ix.touch(key)
 }

@@ -67,22 +67,19 @@ func (ix *index) dropOwned(uid string) {
 
 // isStranger reports whether the pod names the DaemonSet as its owner, from another namespace. Anybody who may create
 // pods somewhere can do that; for Kubernetes' controller such a pod does not exist either. Until the DaemonSet is known
-// the answer is false: see expel.
+// the answer is false: see strangers.
 func (o *owned) isStranger(e *podEntry) bool {
 	return o != nil && o.key.Namespace != "" && o.key.Namespace != e.namespace
 }
 
-// expel drops the pods that were taken for the DaemonSet's before its namespace was known.
-func (ix *index) expel(o *owned) {
-	var strangers []*podEntry
+// strangers returns the pods that were taken for the DaemonSet's before its namespace was known.
+func (o *owned) strangers() (all []*podEntry) {
 	o.pods(func(e *podEntry) {
 		if o.isStranger(e) {
-			strangers = append(strangers, e)
+			all = append(all, e)
 		}
 	})
-	for _, e := range strangers {
-		ix.discard(e)
-	}
+	return all
 }
 
 func (o *owned) add(e *podEntry) {

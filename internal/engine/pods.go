@@ -173,11 +173,6 @@ func (ix *index) reachedPods(version uint64) {
 
 func (ix *index) dropPod(e *podEntry) {
 	ix.leave(e)
-	ix.discard(e)
-}
-
-// discard forgets a pod.
-func (ix *index) discard(e *podEntry) {
 	ix.unlinkPod(e)
 	delete(ix.ahead, e.UID)
 	delete(ix.scope.doubts, e.UID)

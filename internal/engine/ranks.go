@@ -66,7 +66,14 @@ func (o *ranks) stale(changes uint64, mends bool) time.Time {
 // or were about to get one: a taint may have been added since. given says that the release has reached a node, and that
 // a pod of the target has failed there.
 func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given func(node string) (reached, failed bool)) (nodes []rollout.Node) {
-	for _, n := range ix.holdings(set, stable, hash) {
+	// Whether a node is meant takes a placement of a megabyte long to say: that is asked when the index is free again.
+	var all []holding
+	ix.mu.RLock()
+	if o := ix.owned[string(set.ds.UID)]; o != nil { // else it has just gone
+		all = o.holdings(ix.nodes, stable, hash)
+	}
+	ix.mu.RUnlock()
+	for _, n := range all {
 		reached, failed := given(n.Name)
 		if !n.has && !reached && !failed && !set.spec.Placement.Admits(n.Node).Run && !stable.Placement.Admits(n.Node).Run {
 			continue
@@ -93,17 +100,10 @@ type holding struct {
 	has, other, broken bool
 }
 
-// holdings returns what each node has; nothing if the DaemonSet has just gone. Whether a node is meant takes a placement
-// of a megabyte long to say, so the caller asks that when the index is free again.
-func (ix *index) holdings(set *setEntry, stable *plan.Spec, hash string) []holding {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	o := ix.owned[string(set.ds.UID)]
-	if o == nil {
-		return nil
-	}
-	all := make([]holding, 0, len(ix.nodes))
-	for name, n := range ix.nodes {
+// holdings returns what each of the nodes has.
+func (o *owned) holdings(nodes map[string]*nodeEntry, stable *plan.Spec, hash string) []holding {
+	all := make([]holding, 0, len(nodes))
+	for name, n := range nodes {
 		s := holding{Node: &n.Node}
 		for p := o.first[name]; p != nil; p = p.next {
 			s.has = s.has || p.Hash == hash

@@ -123,9 +123,9 @@ func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
 	}
 }
 
-// ownerOf returns the DaemonSet that has the revision; nil while none is known. One in another namespace does not have it.
-func (ix *index) ownerOf(e *revisionEntry) *owned {
-	if o := ix.owned[e.owner]; o != nil && o.set != nil && o.key.Namespace == e.Object.Namespace {
+// ownerIn returns the DaemonSet that has the revision; nil while none is known. One in another namespace does not have it.
+func (e *revisionEntry) ownerIn(all map[string]*owned) *owned {
+	if o := all[e.owner]; o != nil && o.set != nil && o.key.Namespace == e.Object.Namespace {
 		return o
 	}
 	return nil
@@ -135,7 +135,7 @@ func (ix *index) ownerOf(e *revisionEntry) *owned {
 // while no such DaemonSet is known. The next DaemonSet of that name may need its name.
 func (ix *index) dateRevision(e *revisionEntry) {
 	ix.revisionEpoch++
-	if o := ix.ownerOf(e); o != nil {
+	if o := e.ownerIn(ix.owned); o != nil {
 		o.revisionEpoch = ix.revisionEpoch
 	} else {
 		ix.looseEpoch = ix.revisionEpoch
@@ -148,7 +148,7 @@ func (ix *index) touchRevision(e *revisionEntry) {
 	if !ix.begun {
 		return
 	}
-	if o := ix.ownerOf(e); o != nil {
+	if o := e.ownerIn(ix.owned); o != nil {
 		ix.touch(o.key)
 		return
 	}
