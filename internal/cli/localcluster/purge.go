@@ -102,7 +102,7 @@ func (d deletion) data() (left []string, err error) {
 		remove.Files("pki", controlplane.KeyFiles()...),
 		remove.Files(controlplane.AuditDir, controlplane.AuditFiles()...),
 		remove.Files(".", controlplane.PlainFiles()...),
-		remove.Files(".", "server.lock", "server.log", "server.log.1", "join-token", "registries.yaml", "kubelet.yaml", "simulate.json", "simulator.lock", "simulator.log", "simulator.log.1",
+		remove.Files(".", "server.lock", "server.log", "server.log.1", "join-token", "registries.yaml", "kubelet.yaml", "containerd.toml", "simulate.json", "simulator.lock", "simulator.log", "simulator.log.1",
 			"registry.lock", "registry.log", "registry.log.1", "writable"))
 	for _, folder := range []string{controlplane.AuditDir, "etcd", "images", "nodes", "pki", "registry", "snapshots", "volume-plugins"} {
 		errs = append(errs, remove.Folder(folder))
