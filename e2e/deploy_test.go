@@ -171,6 +171,9 @@ func TestChartPolicies(t *testing.T) {
 		}
 		annotations := is.GetAnnotations()
 		want := map[string]string{"helm.sh/resource-policy": "keep", "meta.helm.sh/release-name": "everynode-controller", "meta.helm.sh/release-namespace": "kube-system"}
+		if name != defaultPolicy { // its spec is from the values
+			want["everynode.io/set-by-values"] = "spec"
+		}
 		if diff := cmp.Diff(want, annotations); diff != "" {
 			t.Errorf("annotations of %s (-want +got):\n%s", name, diff)
 		}

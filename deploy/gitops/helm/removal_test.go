@@ -9,6 +9,7 @@ import (
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/chart/common"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
 	status "helm.sh/helm/v4/pkg/release/common"
 	release "helm.sh/helm/v4/pkg/release/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,7 +18,7 @@ import (
 
 // kinds are those that the chart looks up, by their group and version.
 var kinds = map[string][]metav1.APIResource{
-	"v1":      {{Name: "nodes", Kind: "Node"}},
+	"v1":      {{Name: "nodes", Kind: "Node"}, {Name: "configmaps", Kind: "ConfigMap", Namespaced: true}},
 	"apps/v1": {{Name: "deployments", Kind: "Deployment", Namespaced: true}},
 	"admissionregistration.k8s.io/v1": {{Name: "mutatingadmissionpolicies", Kind: "MutatingAdmissionPolicy"},
 		{Name: "validatingadmissionpolicies", Kind: "ValidatingAdmissionPolicy"}},
@@ -65,9 +66,8 @@ func object(version, kind, name, of, in string) map[string]any {
 	return map[string]any{"apiVersion": version, "kind": kind, "metadata": meta}
 }
 
-// upgradeOn returns what `helm upgrade` sends on a cluster with these objects. The release was installed with some values, and none of
-// them is kept.
-func upgradeOn(t *testing.T, objects map[string]any, values map[string]any) (manifest string, err error) {
+// everynodeChartOn returns the chart, and a configuration of Helm for a cluster with these objects.
+func everynodeChartOn(t *testing.T, objects map[string]any) (*chart.Chart, *action.Configuration) {
 	t.Helper()
 	latest, config := everynodeChart(t)
 	config.RESTClientGetter = cluster(t, objects)
@@ -78,13 +78,21 @@ func upgradeOn(t *testing.T, objects map[string]any, values map[string]any) (man
 			config.Capabilities.APIVersions = append(config.Capabilities.APIVersions, version+"/"+kind.Kind)
 		}
 	}
+	return latest, config
+}
+
+// upgradeOn returns what `helm upgrade` sends on a cluster with these objects. The release was installed with some values, and none of
+// them is kept, unless keep is true.
+func upgradeOn(t *testing.T, objects, before, values map[string]any, keep bool) (manifest string, err error) {
+	t.Helper()
+	latest, config := everynodeChartOn(t, objects)
 	err = config.Releases.Create(&release.Release{Name: "everynode-controller", Namespace: "kube-system", Version: 6, Chart: latest,
-		Config: map[string]any{"mode": "assist", "onDelete": map[string]any{"install": true}}, Info: &release.Info{Status: status.StatusDeployed}})
+		Config: before, Info: &release.Info{Status: status.StatusDeployed}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	u := action.NewUpgrade(config)
-	u.Namespace = "kube-system"
+	u.Namespace, u.ResetThenReuseValues = "kube-system", keep
 	made, err := u.RunWithContext(t.Context(), "everynode-controller", latest, values)
 	if err != nil {
 		return "", err
@@ -92,8 +100,21 @@ func upgradeOn(t *testing.T, objects map[string]any, values map[string]any) (man
 	return made.(*release.Release).Manifest, nil
 }
 
+// says checks that there is an error if it should say something, and that it does.
+func says(t *testing.T, err error, want ...string) {
+	t.Helper()
+	if (err != nil) != (want != nil) {
+		t.Fatalf("refused: %v", err)
+	}
+	for _, text := range want {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("it does not say %q: %v", text, err)
+		}
+	}
+}
+
 // TestRemovalIsRefused: an upgrade that forgets values does not end assist mode, and keeps the admission policies. It says what to
-// type, and what it says is enough. One that names another revision confirms nothing, so a value that Helm has kept does not.
+// type. One that names another revision confirms nothing, so a value that Helm has kept does not.
 func TestRemovalIsRefused(t *testing.T) {
 	const running = "apps/v1/namespaces/kube-system/deployments/everynode-controller"
 	const onDelete = "admissionregistration.k8s.io/v1/mutatingadmissionpolicies/everynode-on-delete"
@@ -108,12 +129,12 @@ func TestRemovalIsRefused(t *testing.T) {
 		refused []string // what the refusal says; none if there is none
 	}{
 		{"forgotten", map[string]any{running: assists, onDelete: policy}, map[string]any{"image": map[string]any{"tag": "x"}},
-			[]string{"runs with --mode=assist", "mode: engine", "MutatingAdmissionPolicy everynode-on-delete", "--reset-then-reuse-values", "--set mode=assist,onDelete.install=true\n", "--set confirmRemoval=7\n"}},
+			[]string{"runs with --mode=assist", "mode: engine", "MutatingAdmissionPolicy everynode-on-delete", "--reset-then-reuse-values\n", "--set confirmRemoval=7\n"}},
 		{"kept", map[string]any{running: assists, onDelete: policy}, map[string]any{"mode": "assist", "onDelete": installs(true)}, nil},
 		{"confirmed", map[string]any{running: assists, onDelete: policy}, map[string]any{"confirmRemoval": 7}, nil},
 		{"confirmed an earlier one", map[string]any{running: assists, onDelete: policy}, map[string]any{"confirmRemoval": 6}, []string{"confirmRemoval=7\n"}},
-		{"only the policy", map[string]any{running: assists, onDelete: policy}, map[string]any{"mode": "assist", "onDelete": installs(false)}, []string{"onDelete.install: false", "--set onDelete.install=true\n"}},
-		{"the guards", map[string]any{running: deployment(), guards: guard}, nil, []string{"guards.install: false", "--set guards.install=true\n"}},
+		{"only the policy", map[string]any{running: assists, onDelete: policy}, map[string]any{"mode": "assist", "onDelete": installs(false)}, []string{"onDelete.install: false"}},
+		{"the guards", map[string]any{running: deployment(), guards: guard}, map[string]any{"logFormat": "text"}, []string{"guards.install: false"}},
 		{"an engine", map[string]any{running: deployment("--log-format=json")}, nil, nil},
 		{"an engine begins to assist", map[string]any{running: deployment("--log-format=json")}, map[string]any{"mode": "assist"}, nil},
 		{"the policy is not Helm's", map[string]any{running: deployment(), onDelete: object("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy", "everynode-on-delete", "", "")}, nil, nil},
@@ -121,14 +142,14 @@ func TestRemovalIsRefused(t *testing.T) {
 		{"nothing is there", nil, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := upgradeOn(t, c.there, c.values)
-			if (err != nil) != (c.refused != nil) {
-				t.Fatalf("refused: %v", err)
+			before := map[string]any{"mode": "assist", "onDelete": installs(true), "guards": installs(true)}
+			_, err := upgradeOn(t, c.there, before, c.values, false)
+			says(t, err, c.refused...)
+			if c.refused == nil {
+				return
 			}
-			for _, says := range c.refused {
-				if !strings.Contains(err.Error(), says) {
-					t.Errorf("it does not say %q: %v", says, err)
-				}
+			if strings.Contains(err.Error(), "install=true") || strings.Contains(err.Error(), "--set mode") {
+				t.Errorf("it says some of the values, and those that it does not say would still be forgotten: %v", err)
 			}
 		})
 	}
@@ -164,7 +185,7 @@ func TestPoliciesOfOthers(t *testing.T) {
 		if c.is != nil {
 			objects[path] = c.is
 		}
-		manifest, err := upgradeOn(t, objects, map[string]any{"mode": "assist"})
+		manifest, err := upgradeOn(t, objects, nil, map[string]any{"mode": "assist"}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

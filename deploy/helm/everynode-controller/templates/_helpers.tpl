@@ -6,6 +6,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- /*
+"yes" if a release of this chart has made this RolloutPolicy, whatever it was called: one that people, or another chart, have made under
+the same name is theirs.
+*/ -}}
+{{- define "everynode-controller.ours" -}}
+{{- if and (eq (dig "metadata" "labels" "app.kubernetes.io/name" "" .) "everynode-controller") (dig "metadata" "annotations" "meta.helm.sh/release-name" "" .) -}}
+yes
+{{- end }}
+{{- end }}
+
 {{- /* The address of the API server. */ -}}
 {{- define "everynode-controller.apiServer" -}}
 {{- if .Values.apiServer.host -}}
