@@ -210,6 +210,9 @@ func TestAlertsFire(t *testing.T) {
 		"nobody leads":                      {map[string]string{`everynode_leader{instance="a"}`: "0x120"}, []string{"EverynodeNoLeader"}},
 		"nothing is scraped":                {map[string]string{`everynode_leader{instance="a"}`: "", `everynode_leader{instance="b"}`: ""}, []string{"EverynodeNoLeader"}},
 		"two lead":                          {map[string]string{`everynode_leader{instance="b"}`: "1x120"}, []string{"EverynodeTwoLeaders"}},
+		"all of a cluster vanishes":         {map[string]string{`everynode_leader{instance="a"}`: "1x60", `everynode_leader{instance="b"}`: "0x60"}, []string{"EverynodeNoLeader"}},
+		"one of two clusters vanishes":      {map[string]string{`everynode_leader{instance="c", cluster="two"}`: "1x60"}, []string{"EverynodeNoLeader"}},
+		"one of two clusters restarts":      {map[string]string{`everynode_leader{instance="c", cluster="two"}`: "1x60 _x9 1x50"}, nil},
 		"two clusters":                      {map[string]string{`everynode_leader{instance="c", cluster="two"}`: "1x120"}, nil},
 		"a right is missing":                {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="nodes", code="403"}`: "0+2x120"}, []string{"EverynodeForbidden"}},
 		"a state cannot be saved":           {soaksUnsaved, []string{"EverynodeForbidden"}},
@@ -257,6 +260,36 @@ func TestAlertsFire(t *testing.T) {
 				t.Errorf("%v fire, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+// TestClusterThatVanished: the alert about a cluster from which nothing comes any more names that cluster, and not the others. It ends
+// when nobody has seen the cluster for three days, because somebody may have uninstalled the controller there.
+func TestClusterThatVanished(t *testing.T) {
+	storage := promqltest.LoadedStorage(t, `load 1h
+  everynode_leader{cluster="one", instance="a"} 1x100
+  everynode_leader{cluster="two", instance="b"} 1x10
+`)
+	engine := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
+	all := rules(t)
+	i := slices.IndexFunc(all, func(r rulefmt.Rule) bool { return r.Alert == "EverynodeNoLeader" })
+	for hour, want := range map[int][]string{10: nil, 11: {`{cluster="two"}`}, 81: {`{cluster="two"}`}, 83: nil, 101: {`{cluster="one"}`}, 173: {`{}`}} {
+		query, err := engine.NewInstantQuery(context.Background(), storage, nil, all[i].Expr, time.Unix(0, 0).Add(time.Duration(hour)*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		vector, err := query.Exec(context.Background()).Vector()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range vector {
+			got = append(got, s.Metric.String())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("after %d hours it fires for %v, want %v", hour, got, want)
+		}
+		query.Close()
 	}
 }
 

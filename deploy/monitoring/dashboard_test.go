@@ -2,9 +2,14 @@ package monitoring_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 )
 
 // dashboard is what Grafana needs for a dashboard.
@@ -14,8 +19,14 @@ type dashboard struct {
 	SchemaVersion int     `json:"schemaVersion"`
 	Panels        []panel `json:"panels"`
 	Templating    struct {
-		List []struct{ Name, Type, Definition string } `json:"list"`
+		List []variable `json:"list"`
 	} `json:"templating"`
+}
+
+// variable is what people choose above the panels.
+type variable struct {
+	Name, Type, Definition, AllValue string
+	IncludeAll, Multi                bool
 }
 
 type panel struct {
@@ -26,8 +37,8 @@ type panel struct {
 	GridPos     struct{ H, W, X, Y int }
 	Datasource  struct{ UID string }
 	Targets     []struct {
-		RefID, Expr string
-		Datasource  struct{ UID string }
+		RefID, Expr, LegendFormat string
+		Datasource                struct{ UID string }
 	}
 }
 
@@ -72,6 +83,84 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	checkReleases(t, d.Panels, known)
+	checkVariables(t, d.Templating.List)
+}
+
+// ofClusters returns what is wrong with an expression if one Prometheus has several clusters: it must select the chosen ones, and add
+// nothing up, and take no maximum, over what belongs to different ones. Where it shows each cluster, the legend must name it.
+func ofClusters(expression, legend string) (wrong []string) {
+	tree, err := newParser().ParseExpr(expression)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	apart := true
+	parser.Inspect(tree, func(n parser.Node, above []parser.Node) error {
+		switch n := n.(type) {
+		case *parser.VectorSelector:
+			if !slices.ContainsFunc(n.LabelMatchers, func(m *labels.Matcher) bool { return m.String() == `cluster=~"$cluster"` }) {
+				wrong = append(wrong, fmt.Sprintf("%s is not of the chosen clusters", n.Name))
+			}
+			inner := len(above) - 1 // the innermost aggregation
+			for inner >= 0 {
+				if a, ok := above[inner].(*parser.AggregateExpr); ok {
+					if !slices.Contains(a.Grouping, "cluster") || a.Without {
+						wrong = append(wrong, fmt.Sprintf("%s mixes clusters", a))
+					}
+					break
+				}
+				inner--
+			}
+		case *parser.AggregateExpr:
+			apart = apart && slices.Contains(n.Grouping, "cluster")
+		}
+		return nil
+	})
+	if apart && !strings.Contains(legend, "{{cluster}}") {
+		wrong = append(wrong, "the legend does not name the cluster")
+	}
+	return wrong
+}
+
+func TestOfClustersFinds(t *testing.T) {
+	for _, c := range []struct{ expression, legend, want string }{
+		{`sum by (cluster) (a{cluster=~"$cluster"})`, "{{cluster}}", ""},
+		{`sum(max by (cluster) (a{cluster=~"$cluster"}))`, "", ""},
+		{`abs(a{cluster=~"$cluster"})`, "{{cluster}}", ""},
+		{`sum(a{cluster=~"$cluster"})`, "", "mixes clusters"},
+		{`max by (b) (rate(a{cluster=~"$cluster"}[5m]))`, "", "mixes clusters"},
+		{`max without (cluster) (a{cluster=~"$cluster"})`, "{{cluster}}", "mixes clusters"},
+		{`max by (cluster) (a)`, "{{cluster}}", "a is not of the chosen clusters"},
+		{`max by (cluster) (a{cluster=~"$cluster"} - b)`, "{{cluster}}", "b is not of the chosen clusters"},
+		{`max by (cluster) (a{cluster=~"$cluster"})`, "a", "the legend does not name the cluster"},
+	} {
+		if got := strings.Join(ofClusters(c.expression, c.legend), "; "); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.expression, got, c.want)
+		}
+	}
+}
+
+// checkVariables checks that each choice is limited by those before it, and that "All" includes series that have no such label: a
+// Prometheus of one cluster has no label `cluster`.
+func checkVariables(t *testing.T, all []variable) {
+	t.Helper()
+	var before []string
+	for _, v := range all {
+		if v.Type == "datasource" {
+			continue
+		}
+		if !v.IncludeAll || !v.Multi || v.AllValue != ".*" {
+			t.Errorf("$%s is %+v", v.Name, v)
+		}
+		for _, name := range before {
+			if !strings.Contains(v.Definition, name+`=~"$`+name+`"`) {
+				t.Errorf("$%s does not depend on $%s: %s", v.Name, name, v.Definition)
+			}
+		}
+		before = append(before, v.Name)
+	}
+	if want := []string{"cluster", "namespace", "daemonset"}; !slices.Equal(before, want) {
+		t.Errorf("people choose %v, want %v", before, want)
+	}
 }
 
 // checkReleases checks that each metric of releases is in a panel.
@@ -114,6 +203,9 @@ func checkPanel(t *testing.T, p *panel, variables map[string]bool, known map[str
 			}
 		}
 		for _, w := range wrongIn(strings.ReplaceAll(target.Expr, "$__rate_interval", "5m"), known) {
+			t.Errorf("%q: %s", p.Title, w)
+		}
+		for _, w := range ofClusters(strings.ReplaceAll(target.Expr, "$__rate_interval", "5m"), target.LegendFormat) {
 			t.Errorf("%q: %s", p.Title, w)
 		}
 	}
