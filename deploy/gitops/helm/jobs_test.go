@@ -1,12 +1,16 @@
 package helm_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/chart/common"
 	release "helm.sh/helm/v4/pkg/release/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // install returns the result of `helm install` for the chart with some values.
@@ -37,6 +41,46 @@ func TestValuesAreRefused(t *testing.T) {
 	}
 }
 
+// jobsOf returns the Jobs of the chart by name.
+func jobsOf(t *testing.T, made *release.Release) map[string]*batchv1.Job {
+	t.Helper()
+	jobs := map[string]*batchv1.Job{}
+	for _, hook := range made.Hooks {
+		if hook.Kind != "Job" {
+			continue
+		}
+		jobs[hook.Name] = &batchv1.Job{}
+		if err := yaml.UnmarshalStrict([]byte(hook.Manifest), jobs[hook.Name]); err != nil {
+			t.Fatalf("%s: %v\n%s", hook.Name, err, hook.Manifest)
+		}
+	}
+	return jobs
+}
+
+// TestJobsFitControlPlanes: with controlPlane: require, the Jobs can be placed on nodes of the control plane of common distributions, with
+// the taints that these have. If they cannot be placed, `helm uninstall` is refused.
+func TestJobsFitControlPlanes(t *testing.T) {
+	made, err := install(t, map[string]any{"controlPlane": "require"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, job := range jobsOf(t, made) {
+		for _, taint := range []corev1.Taint{
+			{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule},      // kubeadm
+			{Key: "node-role.kubernetes.io/master", Effect: corev1.TaintEffectNoSchedule},             // OpenShift
+			{Key: "node-role.kubernetes.io/etcd", Value: "true", Effect: corev1.TaintEffectNoExecute}, // RKE2, as Rancher makes it
+			{Key: "node-role.kubernetes.io/control-plane", Value: "true", Effect: corev1.TaintEffectNoSchedule},
+			{Key: "CriticalAddonsOnly", Value: "true", Effect: corev1.TaintEffectNoExecute}, // k3s and RKE2, as their documentation says
+		} {
+			if !slices.ContainsFunc(job.Spec.Template.Spec.Tolerations, func(t corev1.Toleration) bool {
+				return t.Key == taint.Key && t.Operator == corev1.TolerationOpExists && (t.Effect == "" || t.Effect == taint.Effect)
+			}) {
+				t.Errorf("%s does not tolerate %s", name, taint.ToString())
+			}
+		}
+	}
+}
+
 // TestJobs: the Jobs of the chart run where the controller may run, with an account that can only read, because root on the node
 // of a Job can take its token.
 func TestJobs(t *testing.T) {
@@ -44,12 +88,11 @@ func TestJobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs := 0
+	jobs := jobsOf(t, made)
 	for _, hook := range made.Hooks {
 		if hook.Kind != "Job" {
 			continue
 		}
-		jobs++
 		for _, has := range []string{"serviceAccountName: everynode-controller-reader\n", "requiredDuringSchedulingIgnoredDuringExecution:\n",
 			"key: node-role.kubernetes.io/control-plane\n"} {
 			if !strings.Contains(hook.Manifest, has) {
@@ -57,8 +100,8 @@ func TestJobs(t *testing.T) {
 			}
 		}
 	}
-	if jobs != 3 {
-		t.Errorf("%d Jobs", jobs)
+	if len(jobs) != 3 {
+		t.Errorf("%d Jobs", len(jobs))
 	}
 	if manifest := made.Manifest; !strings.Contains(manifest, "kind: ServiceAccount\nmetadata:\n  name: everynode-controller-reader\n") {
 		t.Error("their account is not there")

@@ -168,6 +168,11 @@ spec:
         - key: node-role.kubernetes.io/control-plane
           operator: Exists
           effect: NoSchedule
+        - key: node-role.kubernetes.io/master # OpenShift
+          operator: Exists
+          effect: NoSchedule
+        - key: node-role.kubernetes.io/etcd # RKE2: nodes with both roles
+          operator: Exists
         - key: CriticalAddonsOnly
           operator: Exists
         {{- if include "everynode-controller.hostNetwork" .context }}
