@@ -81,6 +81,41 @@ func TestJobsFitControlPlanes(t *testing.T) {
 	}
 }
 
+// TestJobResources: a ResourceQuota refuses pods that do not say how much memory they need, and may take. The Jobs say it, as the
+// controller does, and it can be set.
+func TestJobResources(t *testing.T) {
+	for _, c := range []struct{ set, requests, limits string }{
+		{`{}`, "cpu=50m,memory=64Mi", "memory=1Gi"},
+		{`{"resources": {"limits": {"memory": "8Gi"}}}`, "cpu=50m,memory=64Mi", "memory=1Gi"},
+		{`{"jobResources": {"limits": {"cpu": "1", "memory": "2Gi"}}}`, "cpu=50m,memory=64Mi", "cpu=1,memory=2Gi"},
+	} {
+		var values map[string]any
+		if err := yaml.Unmarshal([]byte(c.set), &values); err != nil {
+			t.Fatal(err)
+		}
+		made, err := install(t, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, job := range jobsOf(t, made) {
+			resources := job.Spec.Template.Spec.Containers[0].Resources
+			if requests, limits := listed(resources.Requests), listed(resources.Limits); requests != c.requests || limits != c.limits {
+				t.Errorf("with %s, %s requests %q and is limited to %q, want %q and %q", c.set, name, requests, limits, c.requests, c.limits)
+			}
+		}
+	}
+}
+
+// listed formats amounts, in order of their names.
+func listed(amounts corev1.ResourceList) string {
+	var all []string
+	for name, amount := range amounts {
+		all = append(all, string(name)+"="+amount.String())
+	}
+	slices.Sort(all)
+	return strings.Join(all, ",")
+}
+
 // TestJobs: the Jobs of the chart run where the controller may run, with an account that can only read, because root on the node
 // of a Job can take its token.
 func TestJobs(t *testing.T) {

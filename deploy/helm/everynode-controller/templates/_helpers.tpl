@@ -198,6 +198,8 @@ spec:
           imagePullPolicy: {{ .context.Values.image.pullPolicy }}
           args: {{ toJson .args }}
           {{- include "everynode-controller.apiServer" .context | nindent 10 }}
+          resources:
+            {{- toYaml .context.Values.jobResources | nindent 12 }}
           terminationMessagePolicy: FallbackToLogsOnError
           securityContext:
             allowPrivilegeEscalation: false
