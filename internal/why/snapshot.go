@@ -46,19 +46,17 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 	if err != nil {
 		return nil, fmt.Errorf("list the DaemonSets: %w", err)
 	}
-	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if err != nil {
+	s := newSnapshot(sets.Items, nil, nil)
+	if err := s.readNodes(ctx, client); err != nil {
 		return nil, fmt.Errorf("list the nodes: %w", err)
 	}
-	pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
+	if err := s.readPodsOf(ctx, client, namespace); err != nil {
 		return nil, fmt.Errorf("list the pods: %w", err)
 	}
 	revisions, err := client.AppsV1().ControllerRevisions(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list the revisions: %w", err)
 	}
-	s := newSnapshot(sets.Items, nodes.Items, pods.Items)
 	s.templates = revisions.Items
 	for i := range revisions.Items {
 		s.revisions = append(s.revisions, view.ReadRevision(&revisions.Items[i]))
@@ -78,16 +76,20 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 func newSnapshot(sets []daemonSet, nodes []corev1.Node, pods []corev1.Pod) *snapshot {
 	s := &snapshot{sets: sets, silent: map[string]string{}, owned: map[types.UID][]*corev1.Pod{}}
 	for i := range nodes {
-		n := view.Node(&nodes[i])
-		s.nodes = append(s.nodes, n)
-		if !n.Ready {
-			s.silent[n.Name] = SaidOfNode(&nodes[i])
-		}
+		s.addNode(&nodes[i])
 	}
 	for i := range pods {
 		s.addPod(&pods[i])
 	}
 	return s
+}
+
+func (s *snapshot) addNode(node *corev1.Node) {
+	n := view.Node(node)
+	s.nodes = append(s.nodes, n)
+	if !n.Ready {
+		s.silent[n.Name] = SaidOfNode(node)
+	}
 }
 
 func (s *snapshot) addPod(p *corev1.Pod) {
