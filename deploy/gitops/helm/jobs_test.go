@@ -106,6 +106,38 @@ func TestJobResources(t *testing.T) {
 	}
 }
 
+// TestJobEnvironment: the Jobs find the API server as the controller does, and keep their heap within the limit.
+func TestJobEnvironment(t *testing.T) {
+	for _, c := range []struct {
+		host, env, from string
+	}{
+		{"", "GOMEMLIMIT", "kubernetes-services-endpoint"},
+		{"10.0.0.1", "GOMEMLIMIT KUBERNETES_SERVICE_HOST=10.0.0.1 KUBERNETES_SERVICE_PORT=6443", ""},
+	} {
+		made, err := install(t, map[string]any{"apiServer": map[string]any{"host": c.host}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, job := range jobsOf(t, made) {
+			container := job.Spec.Template.Spec.Containers[0]
+			var env, from []string
+			for _, e := range container.Env {
+				if e.ValueFrom == nil {
+					env = append(env, e.Name+"="+e.Value)
+				} else if e.ValueFrom.ResourceFieldRef != nil && e.ValueFrom.ResourceFieldRef.Resource == "limits.memory" {
+					env = append(env, e.Name)
+				}
+			}
+			for _, e := range container.EnvFrom {
+				from = append(from, e.ConfigMapRef.Name)
+			}
+			if got, all := strings.Join(env, " "), strings.Join(from, " "); got != c.env || all != c.from {
+				t.Errorf("with host %q, %s has %q and those of %q, want %q and %q", c.host, name, got, all, c.env, c.from)
+			}
+		}
+	}
+}
+
 // listed formats amounts, in order of their names.
 func listed(amounts corev1.ResourceList) string {
 	var all []string

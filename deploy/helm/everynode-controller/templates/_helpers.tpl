@@ -197,7 +197,19 @@ spec:
           image: "{{ .context.Values.image.repository }}:{{ .context.Values.image.tag | default .context.Chart.AppVersion }}"
           imagePullPolicy: {{ .context.Values.image.pullPolicy }}
           args: {{ toJson .args }}
-          {{- include "everynode-controller.apiServer" .context | nindent 10 }}
+          {{- $api := include "everynode-controller.apiServer" .context | fromYaml }}
+          env:
+            - name: GOMEMLIMIT # garbage is collected in time
+              valueFrom:
+                resourceFieldRef:
+                  resource: limits.memory
+            {{- with $api.env }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+          {{- with $api.envFrom }}
+          envFrom:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
           resources:
             {{- toYaml .context.Values.jobResources | nindent 12 }}
           terminationMessagePolicy: FallbackToLogsOnError
