@@ -45,7 +45,7 @@ test: $(TESTED) $(LIGHT_AGENTS:%=agent-%) test-packages ## every test; those wit
 # TestDist and TestDebianPackage need what there is to download for this machine alone.
 test-long: ARCH = $(shell go env GOARCH)
 test-long: PLUGINS =
-test-long: $(TESTED) agents skew test-packages emulator dist-check ## the same, longer and three times over; what there is to download, made twice
+test-long: committed $(TESTED) agents skew test-packages emulator dist-check ## the same, longer and three times over; what there is to download, made twice
 	@if [[ $$(id -u) == 0 ]]; then tools/need mmdebstrap; fi
 	@EVERYNODE_LONG=1 tools/test
 
@@ -122,9 +122,10 @@ release-notes: ## what has changed since the last tag; with VERSION=v1.2.3, writ
 
 dist: dist-parts ## what there is to download, in bin/dist: archives, Debian packages, images; many minutes; make dist ARCH=amd64 PLUGINS= for a part
 
-dist-check: dist ## build it once more, and compare: the same commit gives the same bytes
-	@rm -rf bin/dist-before bin/stage bin/manual && mv bin/dist bin/dist-before
-	@TZ=Asia/Tokyo LC_ALL=C.UTF-8 $(MAKE) --no-print-directory dist ARCH="$(ARCH)" PLUGINS="$(PLUGINS)" && diff -r bin/dist-before bin/dist && echo "bin/dist is the same, byte for byte"
+dist-check: committed dist ## build it once more, from a clone and with another umask, and compare: the same commit gives the same bytes
+	@rm -rf bin/dist-check && umask 077 && git clone --quiet --shared . bin/dist-check
+	@umask 077 && TZ=Asia/Tokyo LC_ALL=C.UTF-8 $(MAKE) --no-print-directory -C bin/dist-check dist ARCH="$(ARCH)" PLUGINS="$(PLUGINS)"
+	@diff -r bin/dist bin/dist-check/bin/dist && rm -rf bin/dist-check && echo "bin/dist is the same, byte for byte"
 
 clean: ## remove what was built
 	rm -rf bin

@@ -22,11 +22,22 @@ bin/manual/.made: $(SOURCES) $(call sources,build/manual) bin/version
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2> /dev/null || echo 0) EVERYNODE_DATA_DIR=/var/lib/everynode bin/tools/manual $(@D)
 	@touch $@
 
+# It fails where the packages would get the wrong version, before anything is compiled.
+.PHONY: dist-version
+dist-version:
+	@tools/version --package > /dev/null
+
 # The modes of files are part of the packages, and must not depend on who makes them.
 .PHONY: dist-parts
-dist-parts: packages $(DIST_TOOLS) bin/everynode bin/manual/.made
+dist-parts: dist-version packages $(DIST_TOOLS) bin/everynode bin/manual/.made
 	@umask 022; for arch in $(ARCH); do \
 	  $(MAKE) --no-print-directory OUT=bin/stage/linux-$$arch GOOS=linux GOARCH=$$arch dist-programs; done
 	@umask 022; for system in $(PLUGINS); do export GOOS=$${system%-*} GOARCH=$${system#*-}; \
 	  $(MAKE) --no-print-directory OUT=bin/stage/$$system bin/stage/$$system/kubectl-everynode; done
 	@DIST_URL=$(DIST_URL) tools/package bin/dist "$(ARCH)" "$(PLUGINS)"
+
+# make dist-check compares with a clone.
+.PHONY: committed
+committed:
+	@if [[ -n $$(git status --porcelain) ]]; then \
+	  git status --short; echo "These changes are not committed, and make dist-check compares with a clone, which has only what is: commit them first" >&2; exit 1; fi
