@@ -31,7 +31,10 @@ func preflight(s *settings) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.listener, err = listen(s.listen); err != nil {
+	if c.listener, err = listen(s.listen); err == nil {
+		err = c.dir.SetServed()
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.release())
 	}
 	return c, nil

@@ -140,6 +140,33 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
+// A restored directory becomes the server's at its first start, and not before.
+func TestPreflightOfRestored(t *testing.T) {
+	s := testSettings(t, Config{})
+	dir, err := datadir.Claim(s.DataDir, datadir.Server)
+	if err == nil {
+		err = dir.SetRestored()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	unable := testSettings(t, Config{DataDir: s.DataDir, Listen: "203.0.113.9:6443"})
+	_, err = preflight(unable)
+	wantError(t, err, "belongs to no interface")
+	if _, err := datadir.Claim(s.DataDir, datadir.Up); err != nil {
+		t.Error("a server that cannot start has taken what was restored:", err)
+	}
+	held, err := preflight(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := held.release(); err != nil {
+		t.Error(err)
+	}
+	_, err = datadir.Claim(s.DataDir, datadir.Up)
+	wantError(t, err, "is the data directory of an everynode server")
+}
+
 func TestPreflightAddress(t *testing.T) {
 	_, err := preflight(testSettings(t, Config{Listen: "203.0.113.9:6443"}))
 	wantError(t, err, "belongs to no interface")

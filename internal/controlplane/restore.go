@@ -127,7 +127,11 @@ func (r restorer) claim() (dir *datadir.Dir, release func(undo bool) error, err 
 		}
 		return errors.Join(err, unlock())
 	}
-	if err := r.checkEmpty(); err != nil {
+	err = r.checkEmpty()
+	if err == nil && !exists(r.data.path("version")) { // every server has written that
+		err = dir.SetRestored()
+	}
+	if err != nil {
 		return nil, nil, errors.Join(err, release(true))
 	}
 	return dir, release, nil

@@ -26,6 +26,7 @@ import (
 	"go.uber.org/zap"
 
 	"everynode/internal/controlplane/pki"
+	"everynode/internal/datadir"
 )
 
 // stored is a data directory with keys and a running etcd.
@@ -135,6 +136,9 @@ func TestSnapshotOfEtcd(t *testing.T) {
 		t.Errorf("restored: %+v", restored)
 	}
 	sameShared(t, old.DataDir, dir)
+	if _, err := datadir.Claim(dir, datadir.Up); err != nil {
+		t.Error("everynode up cannot go on with what was restored:", err)
+	}
 	checkRestored(t, startStored(t, dir), last, restored.Revision)
 }
 
@@ -195,6 +199,9 @@ func TestSnapshotInPlace(t *testing.T) {
 	}
 	if got := entriesOf(t, moved); !slices.Equal(got, []string{"cluster.json", "etcd", "everynode.json", "pki", "server.lock", "version"}) {
 		t.Errorf("the data directory has %q", got)
+	}
+	if _, err := datadir.Claim(moved, datadir.Up); err == nil {
+		t.Error("everynode up may take a directory whose server has lost only its etcd")
 	}
 	if got := startStored(t, moved).get(t, "/registry/a"); got != "1" {
 		t.Errorf("/registry/a is %q", got)

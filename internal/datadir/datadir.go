@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/atomicfile"
 )
 
 // Kind is whose data a directory contains.
@@ -31,9 +33,10 @@ func (k Kind) who() string {
 	return map[Kind]string{Up: "a cluster of `everynode up`", Server: "an everynode server", Agent: "an everynode agent"}[k]
 }
 
-// takes reports whether k may use a directory that was marked by another.
-func (k Kind) takes(marked Kind) bool {
-	return k == marked || k == Server && marked == Up || k == Up && marked == Server
+// takes reports whether k may use a directory with this mark. `up` starts a server in its own directory. It goes on
+// with what was restored, but not with what a server has used: it would delete that on `down --purge`.
+func (k Kind) takes(m mark) bool {
+	return k == m.Kind || k == Server && m.Kind == Up || k == Up && m.Kind == Server && m.Restored
 }
 
 // Dir is a data directory that carries our mark.
@@ -42,13 +45,16 @@ type Dir struct {
 	Path string
 
 	mark   mark
+	raw    []byte   // the mark's file, as it was read
+	former []byte   // the same, before it was changed; nil if it was not
 	made   []string // directories that Claim made, parents first
 	marked bool     // Claim wrote the mark
 }
 
 // Claim makes dir the data directory of kind, unless it is already. It creates what is missing (mode 0700), and
 // changes neither mode nor owner of what exists. The error says why everynode may not use dir, and what to do; Claim
-// then leaves nothing behind. It takes over directories of releases that wrote no mark.
+// then leaves nothing behind. It takes over directories of releases that wrote no mark. The mark of a restored server
+// stays as it is: [Dir.Adopt] makes it one of `up`.
 func Claim(dir string, kind Kind) (*Dir, error) { return claim(dir, kind, false) }
 
 // ClaimWithin is Claim for a directory inside another data directory: the one of a node of `everynode up`.
@@ -101,12 +107,8 @@ func (d *Dir) take(kind Kind, within bool) error {
 	if err != nil {
 		return err
 	}
-	if !kind.takes(d.mark.Kind) {
+	if !kind.takes(d.mark) {
 		return wrongKind(d.Path, kind, d.mark.Kind)
-	}
-	if kind == Up && d.mark.Kind == Server { // a restored server continues as a local cluster
-		d.mark.Kind = Up
-		return d.write()
 	}
 	return nil
 }
@@ -126,7 +128,7 @@ func (d *Dir) firstMark(kind Kind, within bool) (mark, error) {
 	}
 	m.Made = true // as far as anybody can tell
 	switch old := unmarkedKind(d.Path); {
-	case old != "" && kind.takes(old):
+	case old != "" && kind.takes(mark{Kind: old}):
 		return m, nil
 	case old != "":
 		return m, wrongKind(d.Path, kind, old)
@@ -138,12 +140,24 @@ func (d *Dir) firstMark(kind Kind, within bool) (mark, error) {
 }
 
 func wrongKind(dir string, kind, is Kind) error {
+	if kind == Up && is == Server {
+		return fmt.Errorf("%s is the data directory of %s, and a cluster of `everynode up` would delete it on `everynode down --purge`: give the cluster its own directory with --data-dir or --name; "+
+			"to go on with that server's cluster on this machine alone, restore a snapshot of it into a new directory (everynode server snapshot restore FILE --data-dir NEW), and run `everynode up --data-dir NEW`",
+			dir, is.who())
+	}
 	return fmt.Errorf("%s is the data directory of %s, and the keys of one would replace those of the other: give %s its own directory with --data-dir (the default is one)",
 		dir, is.who(), kind.who())
 }
 
-// Undo removes what Claim made, unless something else has been added to it.
+// Undo removes what Claim made, unless something else has been added to it. A mark that was there before becomes what
+// it was.
 func (d *Dir) Undo() error {
+	if d.former != nil && !d.marked {
+		if err := d.writeRaw(d.former, (*atomicfile.File).Commit); err != nil {
+			return fmt.Errorf("restore the mark of the data directory: %w", err)
+		}
+		d.former = nil
+	}
 	if d.marked {
 		if err := os.Remove(filepath.Join(d.Path, MarkName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove the mark of the data directory again: %w", err)

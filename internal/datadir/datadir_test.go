@@ -75,7 +75,7 @@ func TestClaim(t *testing.T) {
 		{"a server of before", map[string]string{"version": version, "etcd/data/member/snap/db": "", "etcd.old/": ""}, Server, ""},
 		{"a local cluster of before", map[string]string{"cluster.json": record, "nodes/node-1/machine-id": ""}, Up, ""},
 		{"the server of a local cluster of before", map[string]string{"cluster.json": record}, Server, ""},
-		{"a restored server of before goes on as up", map[string]string{"version": version}, Up, ""},
+		{"up at a server's of before", map[string]string{"version": version}, Up, "is the data directory of an everynode server"},
 		{"an agent of before", agent, Agent, ""},
 		{"a local node of before", map[string]string{"machine-id": "1", "hostname": "n", "run-containerd/": ""}, Agent, ""},
 		{"a server of before that failed at once", map[string]string{"server.lock": "7"}, Server, ""},

@@ -27,6 +27,9 @@ type mark struct {
 	Made bool `json:"made"`
 	// Store is the state of the embedded etcd.
 	Store StoreState `json:"store,omitempty"`
+	// Restored is true if a restore has filled the directory, and no server has used it yet: then it may become one of
+	// `everynode up`.
+	Restored bool `json:"restored,omitempty"`
 }
 
 // StoreState is whether a data directory has had an etcd.
@@ -46,10 +49,43 @@ func (d *Dir) Store() StoreState { return d.mark.Store }
 
 // SetStore writes the state of the embedded etcd to the mark.
 func (d *Dir) SetStore(s StoreState) error {
-	if d.mark.Store == s {
+	return d.change(func(m *mark) { m.Store = s })
+}
+
+// SetRestored notes that a restore fills the directory, unless a server has had an etcd there.
+func (d *Dir) SetRestored() error {
+	return d.change(func(m *mark) { m.Restored = m.Restored || m.Kind == Server && m.Store == StoreUnknown })
+}
+
+// SetServed notes that a server uses the directory: it never becomes one of `up`.
+func (d *Dir) SetServed() error {
+	return d.change(func(m *mark) { m.Restored = false })
+}
+
+// Adopt makes the directory of a restored server, which [Claim] has taken for `up`, one of `up`. The caller holds the
+// server's lock: a server that is faster keeps its directory.
+func (d *Dir) Adopt() error {
+	if err := d.read(); err != nil {
+		return err
+	}
+	if !Up.takes(d.mark) {
+		return wrongKind(d.Path, Up, d.mark.Kind)
+	}
+	return d.change(func(m *mark) { m.Kind, m.Restored = Up, false })
+}
+
+// change changes the mark, as it is on the disk now, by do.
+func (d *Dir) change(do func(*mark)) error {
+	if err := d.read(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	was := d.mark
+	if do(&d.mark); d.mark == was {
 		return nil
 	}
-	d.mark.Store = s
+	if d.former == nil {
+		d.former = d.raw
+	}
 	return d.write()
 }
 
@@ -76,7 +112,7 @@ func (d *Dir) read() error {
 		return fmt.Errorf("%s was written by a newer everynode (format %d, this program knows up to %d): use the everynode that made it, or a newer one",
 			d.markFile(), m.Format, markFormat)
 	}
-	d.mark = m
+	d.mark, d.raw = m, data
 	return nil
 }
 
@@ -86,11 +122,15 @@ func (d *Dir) create() error { return d.writeBy((*atomicfile.File).CommitNew) }
 func (d *Dir) write() error { return d.writeBy((*atomicfile.File).Commit) }
 
 // writeBy writes the mark to a temporary file, which commit then gives its name.
-func (d *Dir) writeBy(commit func(*atomicfile.File) error) (err error) {
+func (d *Dir) writeBy(commit func(*atomicfile.File) error) error {
 	data, err := json.Marshal(d.mark)
 	if err != nil {
 		return fmt.Errorf("encode the mark of the data directory: %w", err)
 	}
+	return d.writeRaw(append(data, '\n'), commit)
+}
+
+func (d *Dir) writeRaw(data []byte, commit func(*atomicfile.File) error) (err error) {
 	defer func() {
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			err = fmt.Errorf("the data directory %s cannot be written: %w; %s", d.Path, err, remedy(err))
@@ -100,7 +140,7 @@ func (d *Dir) writeBy(commit func(*atomicfile.File) error) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(append(data, '\n')); err != nil {
+	if _, err := f.Write(data); err != nil {
 		return errors.Join(err, f.Discard())
 	}
 	return commit(f)

@@ -154,7 +154,26 @@ func Create(dataDir string, o Options) (*Cluster, error) {
 	if err := c.chooseRanges(o, taken); err != nil {
 		return nil, err
 	}
+	if claimed.Kind() == datadir.Server {
+		return c, adopt(claimed, c)
+	}
 	return c, c.Save()
+}
+
+// adopt writes the first record of a cluster into the directory of a restored server, which is the cluster's from then
+// on. If a server has been started there meanwhile, everything stays as it is.
+func adopt(dir *datadir.Dir, c *Cluster) error {
+	release, err := datadir.Lock(filepath.Join(dir.Path, "server.lock"))
+	if err != nil {
+		return fmt.Errorf("continue with a restored server: %w", err)
+	}
+	if err = dir.Adopt(); err == nil {
+		err = c.Save()
+	}
+	if err != nil {
+		err = errors.Join(err, dir.Undo())
+	}
+	return errors.Join(err, release())
 }
 
 // Save writes the record (mode 0600). A crash leaves the old record or the new one, never half of it.

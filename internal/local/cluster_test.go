@@ -181,6 +181,52 @@ func TestRecord(t *testing.T) {
 	checkError(t, err, "move the data directory back")
 }
 
+// A cluster is made in the directory of a restored server, and never in that of one that has run or starts.
+func TestCreateInServers(t *testing.T) {
+	server := func(t *testing.T, restored bool) *datadir.Dir {
+		d, err := datadir.Claim(filepath.Join(t.TempDir(), "data"), datadir.Server)
+		if err == nil && restored {
+			err = d.SetRestored()
+		}
+		if err == nil {
+			err = d.SetStore(datadir.StoreMade)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	check := func(dir string, kind datadir.Kind, record bool) {
+		t.Helper()
+		if d, err := datadir.Find(dir); err != nil || d.Kind() != kind {
+			t.Errorf("%v; the directory is of kind %q, want %q", err, d.Kind(), kind)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, stateFile)); (err == nil) != record {
+			t.Errorf("the record: %v", err)
+		}
+	}
+
+	used := server(t, false).Path
+	checkError(t, PreflightLoopback(used), "is the data directory of an everynode server")
+	_, err := Create(used, Options{Loopback: true})
+	checkError(t, err, "is the data directory of an everynode server")
+	check(used, datadir.Server, false)
+
+	restored := server(t, true).Path
+	checkError(t, PreflightLoopback(restored), "")
+	check(restored, datadir.Server, false)
+	release, err := datadir.Lock(filepath.Join(restored, "server.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Create(restored, Options{Loopback: true})
+	checkError(t, errors.Join(err, release()), "is already running")
+	check(restored, datadir.Server, false)
+	_, err = Create(restored, Options{Loopback: true})
+	checkError(t, err, "")
+	check(restored, datadir.Up, true)
+}
+
 func TestDecode(t *testing.T) {
 	const good = `{"version":1,"id":"0a1b2c","subnet":"10.0.0.0/24","gateway":"10.0.0.1","podCIDR":"10.42.0.0/16",
 		"serviceCIDR":"10.96.0.0/16","apiPort":6443,"nodes":[{"name":"node-1","index":1,"address":"10.0.0.101"}]}`
