@@ -74,7 +74,11 @@ func claim(dir string, kind Kind, within bool) (_ *Dir, err error) {
 			err = errors.Join(err, d.Undo())
 		}
 	}()
-	if d.made, err = makeAll(abs); err != nil {
+	d.made, err = makeAll(abs)
+	if errors.Is(err, errDangling) {
+		return nil, fmt.Errorf("the data directory %s cannot be used: %w", dir, err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the data directory %s cannot be created: %w; %s", dir, err, remedy(err))
 	}
 	if d.Path, err = filepath.EvalSymlinks(abs); err != nil {
@@ -165,12 +169,12 @@ func (d *Dir) Undo() error {
 		d.marked = false
 	}
 	for i := len(d.made) - 1; i >= 0; i-- {
-		err := os.Remove(d.made[i])
-		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrNotExist) {
+		err := unix.Rmdir(d.made[i]) // and never a file or a link that has taken its place
+		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("remove the data directory again: %w", err)
+			return fmt.Errorf("remove the data directory %s again: %w", d.made[i], err)
 		}
 	}
 	d.made = nil
@@ -200,7 +204,10 @@ func (d *Dir) Kind() Kind { return d.mark.Kind }
 // Made reports whether everynode made the directory itself. Otherwise it was empty when everynode claimed it.
 func (d *Dir) Made() bool { return d.mark.Made }
 
-// makeAll is os.MkdirAll with mode 0700, and returns what it made, parents first.
+// errDangling means that a symbolic link leads nowhere, most often to a disk that is not mounted.
+var errDangling = errors.New("mount the disk that has it, or make that directory if it is to be new")
+
+// makeAll is os.MkdirAll with mode 0700, and returns what it made, parents first. It makes nothing behind a link.
 func makeAll(dir string) (made []string, err error) {
 	switch st, err := os.Stat(dir); {
 	case err == nil && st.IsDir():
@@ -210,13 +217,20 @@ func makeAll(dir string) (made []string, err error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
+	if to, err := os.Readlink(dir); err == nil {
+		return nil, fmt.Errorf("%s is a link to %s, which is missing: %w", dir, to, errDangling)
+	}
 	if made, err = makeAll(filepath.Dir(dir)); err != nil {
 		return made, err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	switch err := os.Mkdir(dir, 0o700); {
+	case err == nil:
+		return append(made, dir), nil
+	case errors.Is(err, fs.ErrExist): // somebody else was faster, and it is theirs
+		return made, nil
+	default:
 		return made, err
 	}
-	return append(made, dir), nil
 }
 
 // checkOwner refuses a directory in which another user could change files that this process reads or writes.

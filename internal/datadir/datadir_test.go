@@ -192,6 +192,32 @@ func TestClaimLink(t *testing.T) {
 	wantError(t, err, "not a regular file")
 }
 
+// A link to a disk that is not mounted stays, and nothing is made in place of what is there.
+func TestClaimDanglingLink(t *testing.T) {
+	dir := t.TempDir()
+	link, target := filepath.Join(dir, "data"), filepath.Join(dir, "disk", "everynode")
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	want := link + " is a link to " + target + ", which is missing: mount the disk that has it"
+	before := listing(t, dir)
+	for range 2 { // as a service that is restarted
+		for _, data := range []string{link, filepath.Join(link, "below", "it")} {
+			_, err := Claim(data, Server)
+			wantError(t, err, want)
+		}
+	}
+	if after := listing(t, dir); after != before {
+		t.Errorf("what was\n%sis\n%s", before, after)
+	}
+	if err := os.MkdirAll(target, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := Claim(link, Server); err != nil || d.Path != target {
+		t.Errorf("once it is mounted: %+v, %v", d, err)
+	}
+}
+
 func TestClaimInsideAnother(t *testing.T) {
 	outer, err := Claim(filepath.Join(t.TempDir(), "outer"), Up)
 	if err != nil {
@@ -222,6 +248,17 @@ func TestUndo(t *testing.T) {
 	}
 	if left, err := os.ReadDir(root); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+	// What has taken the place of a directory stays.
+	if d, err = Claim(filepath.Join(root, "l"), Server); err != nil {
+		t.Fatal(err)
+	}
+	moved := filepath.Join(root, "moved")
+	if err := errors.Join(os.Rename(d.Path, moved), os.Symlink(moved, d.Path), d.Undo()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(d.Path); err != nil {
+		t.Error("a link was removed:", err)
 	}
 	first, err := Claim(filepath.Join(root, "c"), Server)
 	if err != nil {
