@@ -40,6 +40,9 @@ func (d dataFolder) path(elem ...string) string {
 
 func (d dataFolder) kubeconfig(name string) string { return d.path("pki", name+".kubeconfig") }
 
+// snapshots returns the folder of the snapshots that are saved without another place.
+func (d dataFolder) snapshots() string { return d.path("snapshots") }
+
 // storeDir returns the directory of the embedded etcd's data.
 func (d dataFolder) storeDir() string { return newStore(d.path("etcd")).config().Dir }
 
@@ -126,8 +129,13 @@ func (d dataFolder) missing() []string {
 	return missing
 }
 
-// clearSnapshots removes what a killed save has left in the data directory.
+// clearSnapshots removes what a killed save has left in the data directory: etcd may need its space.
 func (d dataFolder) clearSnapshots() error {
+	names, err := namesHere()
+	if err != nil {
+		return err
+	}
+	names.clear(d.snapshots())
 	left, err := filepath.Glob(d.path(snapshotWork))
 	if err != nil {
 		return fmt.Errorf("look for interrupted snapshots: %w", err)

@@ -162,8 +162,11 @@ func (s saver) fetch(ctx context.Context, to *scratch) error {
 
 // fetchFrom copies the database, and reports its progress every few seconds.
 func (s saver) fetchFrom(ctx context.Context, source *etcdSource, to *scratch) error {
-	// For a moment the database exists twice: alone, and in the archive.
-	if err := checkSpace(filepath.Dir(to.path), 2*source.size+smallFiles, "a snapshot"); err != nil {
+	need, what, err := s.needs(filepath.Dir(to.path), source.size)
+	if err == nil {
+		err = checkSpace(filepath.Dir(to.path), need, what)
+	}
+	if err != nil {
 		return err
 	}
 	path := to.file(databaseName)
@@ -181,7 +184,7 @@ func (s saver) fetchFrom(ctx context.Context, source *etcdSource, to *scratch) e
 			}
 		}
 	})
-	_, err := snapshot.SaveWithVersion(ctx, zap.NewNop(), source.config, path)
+	_, err = snapshot.SaveWithVersion(ctx, zap.NewNop(), source.config, path)
 	close(done)
 	reporter.Wait()
 	if err != nil {
@@ -239,8 +242,30 @@ func publish(from string, to SnapshotTarget) error {
 	return atomicfile.SyncDir(filepath.Dir(to.File))
 }
 
-// smallFiles, in bytes, is more than the keys, the manifest and the padding take.
-const smallFiles = 1 << 20
+const (
+	// smallFiles, in bytes, is more than the keys, the manifest and the padding take.
+	smallFiles = 1 << 20
+	// etcdReserve, in bytes, is what a snapshot leaves free on etcd's disk. etcd takes 64 MiB at once for the next part
+	// of its log, and ends if it does not get them.
+	etcdReserve = 128 << 20
+)
+
+// needs returns the free space that a snapshot of a database needs in dir, and what for.
+func (s saver) needs(dir string, database int64) (need int64, what string, err error) {
+	need, what = 2*database+smallFiles, "a snapshot" // for a moment the database exists twice: alone, and in the archive
+	var target, etcd unix.Stat_t
+	if err := unix.Stat(dir, &target); err != nil {
+		return 0, "", fmt.Errorf("look at the folder for the snapshot %s: %w", dir, err)
+	}
+	err = unix.Stat(s.data.storeDir(), &etcd)
+	if err == nil && etcd.Dev == target.Dev {
+		return need + etcdReserve, fmt.Sprintf("%s, and leaving %s to etcd,", what, megabytes(etcdReserve)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // if it does not exist, etcd is elsewhere
+		return 0, "", fmt.Errorf("look at the folder of etcd: %w", err)
+	}
+	return need, what, nil
+}
 
 // checkSpace returns an error if the disk of dir has less than need bytes free. what is what needs them.
 func checkSpace(dir string, need int64, what string) error {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -42,6 +44,18 @@ func (n snapshotNames) time(name string) (at time.Time, ours bool) {
 	stamp, ours := strings.CutPrefix(withoutSuffix(name), n.prefix())
 	at, err := time.Parse(snapshotStamp, stamp)
 	return at, ours && err == nil
+}
+
+// clear removes the unsealed database and the archive that a killed process has left in a folder of snapshots while it
+// made one with a name of this machine.
+func (n snapshotNames) clear(dir string) {
+	err := removeLeft(dir, func(name string) bool {
+		_, ours := n.time(name)
+		return ours && looksLikeSnapshot(name)
+	})
+	if err != nil {
+		klog.ErrorS(err, "Cannot remove what an interrupted snapshot has left, which has every Secret of the cluster", "dir", dir)
+	}
 }
 
 func withoutSuffix(name string) string {

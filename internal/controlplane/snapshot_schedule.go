@@ -86,7 +86,7 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := filepath.Abs(orDefault(plan.Dir, s.path("snapshots")))
+	dir, err := filepath.Abs(orDefault(plan.Dir, s.data().snapshots()))
 	if err != nil {
 		return nil, fmt.Errorf("resolve the folder for snapshots %q: %w", plan.Dir, err)
 	}
@@ -110,6 +110,7 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 func (s *snapshots) run(ctx context.Context) error {
 	wait := s.first(time.Now())
 	for {
+		s.names.clear(s.dir)
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():

@@ -94,7 +94,7 @@ func (s saver) saveAndUpload(ctx context.Context, store *s3.Client, place s3.Loc
 
 // keepHere moves a snapshot that cannot be uploaded to the folder "snapshots" of the data directory.
 func (s saver) keepHere(file string, why error) error {
-	kept := s.data.path("snapshots", filepath.Base(file))
+	kept := filepath.Join(s.data.snapshots(), filepath.Base(file))
 	err := os.MkdirAll(filepath.Dir(kept), 0o700)
 	if err == nil {
 		err = atomicfile.RenameNew(file, kept)
