@@ -171,7 +171,7 @@ var importRules = []importRule{
 	{path: "internal/memory", only: []string{"std"}, never: []string{"os/..."}, reason: "engine and control plane share it, and it must stay below both"},
 	{path: "internal/logfile", only: []string{"std"}, reason: "it cuts files, and knows nothing of what is in them"},
 	{
-		path: "internal/sysctl", only: []string{"std", "golang.org/x/sys/..."},
+		path: "internal/sysctl", only: []string{"std", "golang.org/x/sys/...", "github.com/vishvananda/netlink"},
 		reason: "local and node share it, and it must stay below both",
 	},
 	{

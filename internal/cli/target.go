@@ -46,7 +46,7 @@ func (t *target) stop(ctx context.Context, m *localcluster.Cluster, p *console.P
 	if err := dropContext(ctx, m.DataDir, t.contextName(m), userFiles()); err != nil {
 		fmt.Fprintf(t.err, "warning: the context %s is still in your kubeconfig: %v\n", t.contextName(m), err)
 	}
-	return m.Stop(ctx, p)
+	return m.Stop(ctx, p, t.err)
 }
 
 // change opens the cluster for a command that changes it. release lets the next such command in.

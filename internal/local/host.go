@@ -96,11 +96,11 @@ func (h *Host) Ensure(ctx context.Context) error {
 }
 
 // Remove removes everything of the cluster from this machine except the data directory. That includes nodes that are
-// left. If no other cluster is up here, it restores kernel settings, unless someone has changed them since, and
-// removes mount points that were made and are empty.
-func (h *Host) Remove(ctx context.Context) error {
+// left. If no other cluster is up here, it restores kernel settings, unless someone has changed them since or relies
+// on them, and removes mount points that were made and are empty. The warning is for the user.
+func (h *Host) Remove(ctx context.Context) (warning string, err error) {
 	if h.cluster.Loopback {
-		return nil
+		return "", nil
 	}
 	var errs []error
 	names, err := h.nodes()
@@ -128,16 +128,17 @@ func (h *Host) Remove(ctx context.Context) error {
 		if len(others) > 0 {
 			return errors.Join(append(errs, r.write())...) // the last one cleans up
 		}
-		return errors.Join(append(errs, sysctl.Restore(r.Sysctls), r.restoreLimits(), removeMountPoints(r.Created), r.delete())...)
+		warning, err = sysctl.Restore(r.Sysctls)
+		return errors.Join(append(errs, err, r.restoreLimits(), removeMountPoints(r.Created), r.delete())...)
 	}))
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("clean up this machine: %w", err)
+		return warning, fmt.Errorf("clean up this machine: %w", err)
 	}
 	if len(h.cluster.CreatedPaths) > 0 {
 		h.cluster.CreatedPaths = nil
-		return h.saveIfThere()
+		return warning, h.saveIfThere()
 	}
-	return nil
+	return warning, nil
 }
 
 // mountRunDir mounts the private tmpfs of the cluster. Pins of mount namespaces need a mount that does not propagate.

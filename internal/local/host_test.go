@@ -101,7 +101,7 @@ func TestTwoClusters(t *testing.T) {
 	if err := b.Host().Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Host().Remove(t.Context()); err != nil {
+	if _, err := b.Host().Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if got, err := sysctl.Read(sysctl.IPForward); err != nil || got != "1" {
@@ -111,7 +111,7 @@ func TestTwoClusters(t *testing.T) {
 
 	b.Subnet, b.Gateway = a.Subnet, a.Gateway
 	checkError(t, b.Host().Ensure(t.Context()), "is in use on this machine by")
-	if err := b.Host().Remove(t.Context()); err != nil {
+	if _, err := b.Host().Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

@@ -55,7 +55,7 @@ func upCluster(t *testing.T) *Cluster {
 				t.Error(err)
 			}
 		}
-		if err := c.Host().Remove(ctx); err != nil {
+		if _, err := c.Host().Remove(ctx); err != nil {
 			t.Error(err)
 		}
 		after := takeSnapshot(t, c)
@@ -65,7 +65,7 @@ func upCluster(t *testing.T) *Cluster {
 		if diff := cmp.Diff(before, after); diff != "" {
 			t.Errorf("the machine is not as it was (-before +after):\n%s", diff)
 		}
-		if err := c.Host().Remove(ctx); err != nil {
+		if _, err := c.Host().Remove(ctx); err != nil {
 			t.Errorf("the second RemoveHost: %v", err)
 		}
 		if _, err := os.Stat(c.NodeDir("node-1")); len(c.Nodes) > 0 && !errors.Is(err, fs.ErrNotExist) {

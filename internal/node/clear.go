@@ -45,7 +45,11 @@ func (l *leaver) clearMachine(ctx context.Context) error {
 	if boot, berr := bootID(); berr != nil {
 		err = errors.Join(err, berr)
 	} else if boot == l.record.BootID {
-		err = errors.Join(err, sysctl.Restore(l.record.Sysctls))
+		warning, rerr := sysctl.Restore(l.record.Sysctls)
+		if warning != "" {
+			l.Warn("%s", warning)
+		}
+		err = errors.Join(err, rerr)
 	}
 	if err != nil {
 		return fmt.Errorf("clean up this machine: %w; run everynode agent leave again for the rest", err)

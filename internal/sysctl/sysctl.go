@@ -107,8 +107,9 @@ func Forwarding() ([]Setting, error) {
 	return saved, nil
 }
 
-// Restore gives settings their old values, except those that someone else has changed since.
-func Restore(settings []Setting) error {
+// Restore gives settings their old values, except those that someone else has changed since. It leaves ip_forward on if
+// others may rely on it by now: warning then says who, and what to do.
+func Restore(settings []Setting) (warning string, err error) {
 	var errs []error
 	forwardRestored := false
 	for _, s := range settings {
@@ -123,8 +124,17 @@ func Restore(settings []Setting) error {
 		if now == s.Was || s.Ours != "" && now != s.Ours || s.Ours == "" && !forwardRestored {
 			continue
 		}
+		if s.Name == IPForward {
+			links, err := relying(settings)
+			errs = append(errs, err)
+			if len(links) > 0 {
+				warning = fmt.Sprintf("ip_forward was off and stays on, because others may need it by now (%s); if not: sysctl -w net.ipv4.ip_forward=%s", strings.Join(links, ", "), s.Was)
+			}
+			if forwardRestored = err == nil && len(links) == 0; !forwardRestored {
+				continue
+			}
+		}
 		errs = append(errs, Write(s.Name, s.Was))
-		forwardRestored = forwardRestored || s.Name == IPForward
 	}
-	return errors.Join(errs...)
+	return warning, errors.Join(errs...)
 }

@@ -1,11 +1,14 @@
 package sysctl
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,8 +53,8 @@ func TestRestore(t *testing.T) {
 			{Name: loop, Was: "1"}, {Name: "net/ipv4/conf/gone/forwarding", Was: "1"}}
 		set(ttl, "99")
 		set(IPForward, "1")
-		if err := Restore(settings); err != nil {
-			return err
+		if warning, err := Restore(settings); err != nil || warning != "" {
+			return fmt.Errorf("%q, %w", warning, err)
 		}
 		check("restored", ttl, "64")
 		check("restored", IPForward, "0")
@@ -59,11 +62,53 @@ func TestRestore(t *testing.T) {
 
 		set(ttl, "77")
 		set(loop, "0")
-		if err := Restore(settings); err != nil {
-			return err
+		if warning, err := Restore(settings); err != nil || warning != "" {
+			return fmt.Errorf("%q, %w", warning, err)
 		}
 		check("changed by someone else", ttl, "77")
 		check("ip_forward was not ours to restore", loop, "0")
+		return nil
+	})
+}
+
+// Links that others have made while ip_forward was on keep it on. Those from before have worked without it.
+func TestRestoreForOthers(t *testing.T) {
+	inPrivateNet(t, func() error {
+		add := func(link netlink.Link, name string) {
+			t.Helper()
+			*link.Attrs() = netlink.NewLinkAttrs()
+			link.Attrs().Name = name
+			if err := netlink.LinkAdd(link); err != nil {
+				t.Errorf("add the link %s: %v", name, err)
+			}
+		}
+		check := func(what, forwarding, warning string) {
+			t.Helper()
+			said, err := Restore([]Setting{{Name: IPForward, Was: "0", Ours: "1"}, {Name: forwardingOf("tap0"), Was: "0"}})
+			if err != nil {
+				t.Error(err)
+			}
+			if now, err := Read(IPForward); err != nil || now != forwarding {
+				t.Errorf("%s: ip_forward is %s, %v; want %s", what, now, err, forwarding)
+			}
+			if (said == "") != (warning == "") || !strings.Contains(said, warning) {
+				t.Errorf("%s: said %q, want %q", what, said, warning)
+			}
+		}
+		if err := Write(IPForward, "0"); err != nil {
+			return err
+		}
+		add(&netlink.Bridge{}, "tap0")
+		if err := Write(IPForward, "1"); err != nil {
+			return err
+		}
+		check("nothing was added", "0", "")
+		if err := Write(IPForward, "1"); err != nil {
+			return err
+		}
+		add(&netlink.Veth{PeerName: "peer7"}, "veth7")
+		add(&netlink.Bridge{}, "docker0")
+		check("others have come", "1", "ip_forward was off and stays on, because others may need it by now (docker0, peer7, veth7); if not: sysctl -w net.ipv4.ip_forward=0")
 		return nil
 	})
 }

@@ -3,6 +3,8 @@ package localcluster
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"sync"
 
 	"everynode/internal/cli/console"
@@ -10,8 +12,8 @@ import (
 )
 
 // Stop stops the nodes, then the control plane, and then removes the network. It tries
-// every step, even if one fails.
-func (c *Cluster) Stop(ctx context.Context, p *console.Progress) error {
+// every step, even if one fails, and prints to warnings what it did not restore.
+func (c *Cluster) Stop(ctx context.Context, p *console.Progress, warnings io.Writer) error {
 	errs, simulator := make([]error, len(c.Nodes)), error(nil)
 	var nodes sync.WaitGroup
 	for i, n := range c.Nodes {
@@ -33,8 +35,12 @@ func (c *Cluster) Stop(ctx context.Context, p *console.Progress) error {
 	})
 	nodes.Wait()
 	done := p.Step()
-	err := errors.Join(errors.Join(errs...), simulator, c.Registry().Stop(ctx), c.stopServer(ctx), c.Host().Remove(ctx))
-	switch {
+	err := errors.Join(errors.Join(errs...), simulator, c.Registry().Stop(ctx), c.stopServer(ctx))
+	warning, removed := c.Host().Remove(ctx)
+	if warning != "" {
+		fmt.Fprintf(warnings, "warning: %s\n", warning)
+	}
+	switch err = errors.Join(err, removed); {
 	case err == nil && c.Loopback:
 		done("control plane stopped")
 	case err == nil:

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -20,13 +19,15 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
 	"everynode/internal/node/upstream"
+	"everynode/internal/sysctl"
 )
 
-// repairEvery is how often routes and rules are repaired even though no Node has
-// changed: somebody else may have removed them.
+// repairEvery is how often routes, rules and forwarding are repaired even though no Node
+// has changed: somebody else may have removed them.
 const repairEvery = 30 * time.Second
 
 // peer is what the pod network has to know about a node.
@@ -62,14 +63,22 @@ type Network struct {
 // New makes a Network. It enables packet forwarding on this machine, and returns an
 // error if that or nftables does not work.
 func New(o Options) (*Network, error) {
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1\n"), 0o644); err != nil {
-		return nil, fmt.Errorf("enable packet forwarding, which pods need: %w", err)
+	if err := forward(); err != nil {
+		return nil, err
 	}
 	rules, err := newMasquerade()
 	if err != nil {
 		return nil, err
 	}
 	return &Network{Options: o, rules: rules}, nil
+}
+
+// forward enables packet forwarding on this machine.
+func forward() error {
+	if err := sysctl.Write(sysctl.IPForward, "1"); err != nil {
+		return fmt.Errorf("enable packet forwarding, which pods need: %w", err)
+	}
+	return nil
 }
 
 // Run watches the Nodes with the node's own credentials until ctx ends.
@@ -106,13 +115,21 @@ func (n *Network) Run(ctx context.Context, kubeconfig string) error {
 		if err != nil {
 			return fmt.Errorf("list the nodes: %w", err)
 		}
-		if n.None {
-			n.tellRegistered(peersOf(list))
-			continue
-		}
-		n.learnBounds(ctx, client)
-		n.sync(ctx, n.admit(peersOf(list)))
+		n.repair(ctx, client, peersOf(list))
 	}
+}
+
+// repair sets up what the nodes need on this machine, and sets it up again if somebody has changed it.
+func (n *Network) repair(ctx context.Context, client kubernetes.Interface, peers []peer) {
+	if err := forward(); err != nil {
+		n.Log.Error("pods cannot reach other machines", "err", err)
+	}
+	if n.None {
+		n.tellRegistered(peers)
+		return
+	}
+	n.learnBounds(ctx, client)
+	n.sync(ctx, n.admit(peers))
 }
 
 // watched limits the watch to what the network needs: with None, to its own Node.

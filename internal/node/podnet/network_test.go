@@ -1,18 +1,24 @@
 package podnet
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/knftables"
+
+	"everynode/internal/sysctl"
 )
 
 func testNode(name, pods, addr string) *corev1.Node {
@@ -246,5 +252,32 @@ func TestNoPodNetwork(t *testing.T) {
 	list = metav1.ListOptions{}
 	if (&Network{Options: Options{Node: "a"}}).watched(&list); list.FieldSelector != "" {
 		t.Errorf("with our network the field selector is %q", list.FieldSelector)
+	}
+}
+
+// Somebody has turned forwarding off: the next repair turns it on again.
+func TestRepairTurnsForwardingOn(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a network namespace")
+	}
+	n := &Network{Options: Options{Node: "a", None: true, Log: slog.New(slog.DiscardHandler)}}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = sysctl.Write(sysctl.IPForward, "0")
+		}
+		if err == nil {
+			n.repair(t.Context(), nil, nil)
+			var now string
+			if now, err = sysctl.Read(sysctl.IPForward); now != "1" {
+				err = errors.Join(err, fmt.Errorf("ip_forward is %q", now))
+			}
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
