@@ -29,7 +29,8 @@ func (cmd upCommand) command() *cobra.Command {
 		Long: `Start the control plane and the nodes that are not running yet, each node with a
 containerd, kubelet and kube-proxy of its own, in its own network, mount and PID namespaces.
 In the foreground, Ctrl-C stops everything in order. On a cluster that runs already it
-says so. State is kept in --data-dir until 'everynode down --purge'.`,
+says so, and puts back what somebody has removed of its network. State is kept in
+--data-dir until 'everynode down --purge'.`,
 		Example: `  everynode up                      # three nodes; Ctrl-C stops them
   everynode up --nodes 5 --detach   # five, in the background
   everynode up --config examples/cluster.yaml --dry-run
@@ -111,6 +112,9 @@ func (cmd upCommand) start(ctx context.Context, p *console.Progress, o upOptions
 	begin := m.Start(p, cmd.Out, cmd.Err)
 	some, all := m.Running()
 	if all && !o.simulate.given() {
+		if err := begin.MendNetwork(ctx); err != nil {
+			return m, false, err
+		}
 		if err := begin.Dress(ctx, o.File); err != nil {
 			return m, false, err
 		}

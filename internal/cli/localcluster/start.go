@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -64,6 +65,15 @@ func (s *Starting) makeNetwork(ctx context.Context) error {
 		fmt.Fprintf(s.err, "warning: %s\n", w)
 	}
 	return nil
+}
+
+// MendNetwork sets up again what somebody has removed of the network of a cluster that runs, and says what it was.
+func (s *Starting) MendNetwork(ctx context.Context) error {
+	gone, err := s.cluster.Host().Mend(ctx)
+	if len(gone) > 0 {
+		fmt.Fprintf(s.out, "The network of this machine lacked this, and has it again: %s.\n", strings.Join(gone, ", "))
+	}
+	return err
 }
 
 // wanted returns the nodes that were not stopped by hand.
