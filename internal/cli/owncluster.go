@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"everynode/internal/cli/localcluster"
 	"everynode/internal/local"
@@ -27,8 +28,22 @@ func (o *ownCluster) AddFlags(c *cobra.Command) {
 // Config is the client configuration for its API server.
 func (o *ownCluster) Config() (*rest.Config, error) { return o.cluster.config(o.kubeconfig) }
 
-// Namespace is the namespace of DaemonSets that are named without one.
-func (*ownCluster) Namespace() (string, error) { return metav1.NamespaceDefault, nil }
+// Namespace is the namespace of DaemonSets that are named without one: with --kubeconfig that of its context.
+func (o *ownCluster) Namespace() (string, error) {
+	if o.kubeconfig == "" {
+		return metav1.NamespaceDefault, nil
+	}
+	given, err := clientcmd.LoadFromFile(o.kubeconfig)
+	if err != nil {
+		return "", notKubeconfig(o.kubeconfig, err)
+	}
+	// This loader reads only the file. The one of kubectl asks the pod that it runs in, if the context says nothing.
+	namespace, _, err := clientcmd.NewDefaultClientConfig(*given, nil).Namespace()
+	if err != nil {
+		return "", notKubeconfig(o.kubeconfig, err)
+	}
+	return namespace, nil
+}
 
 // Kubectl is the command line that runs the kubectl in this program against this cluster.
 func (o *ownCluster) Kubectl() ([]string, error) {

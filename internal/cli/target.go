@@ -81,9 +81,13 @@ func (t *target) config(kubeconfig string) (*rest.Config, error) {
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not a kubeconfig: %w", kubeconfig, err)
+		return nil, notKubeconfig(kubeconfig, err)
 	}
 	return config, nil
+}
+
+func notKubeconfig(file string, err error) error {
+	return fmt.Errorf("%s is not a kubeconfig: %w", file, err)
 }
 
 // completeNodes completes the names of nodes in the shell.
