@@ -106,22 +106,27 @@ func (f *whyFlags) wants(r *why.Row) bool {
 }
 
 func newQuestion(args []string, namespace string) (why.Question, error) {
-	q := why.Question{Namespace: namespace}
+	q, named := why.Question{Namespace: namespace}, []string(nil)
 	kind, name, typed := strings.Cut(args[0], "/")
 	switch {
 	case !typed:
-		q.Node = args[0]
+		q.Node, named = args[0], []string{args[0]}
 		if len(args) == 2 {
 			q.DaemonSet = strings.TrimPrefix(strings.TrimPrefix(args[1], "daemonset/"), "ds/")
+			named = append(named, q.DaemonSet)
 		}
 	case len(args) == 2:
 		return q, console.Usage(fmt.Errorf("%s %s: give NODE [DAEMONSET], or daemonset/NAME alone", args[0], args[1]))
 	case kind == "daemonset" || kind == "daemonsets" || kind == "ds":
-		q.DaemonSet = name
+		q.DaemonSet, named = name, []string{name}
 	case kind == "node" || kind == "nodes":
-		q.Node = name
+		q.Node, named = name, []string{name}
 	default:
 		return q, console.Usage(fmt.Errorf("%s: nothing is known of a %s; ask for a node or for daemonset/NAME", args[0], kind))
+	}
+	// To package why an empty name means all. Who types one, as scripts do with an empty variable, means something else.
+	if i := slices.IndexFunc(named, func(name string) bool { return name == "" || strings.Contains(name, "/") }); i >= 0 {
+		return q, console.Usage(fmt.Errorf("%q is not a name: give NODE [DAEMONSET], or daemonset/NAME", args[i]))
 	}
 	return q, nil
 }

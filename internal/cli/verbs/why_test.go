@@ -3,6 +3,7 @@ package verbs
 import (
 	"bytes"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -101,6 +102,38 @@ func TestWhyFilters(t *testing.T) {
 				t.Errorf("%v, %v; want %v", got, err, c.want)
 			}
 		})
+	}
+}
+
+func TestWhyQuestion(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want why.Question
+		err  string
+	}{
+		{[]string{"node-1"}, why.Question{Node: "node-1"}, ""},
+		{[]string{"node/node-1"}, why.Question{Node: "node-1"}, ""},
+		{[]string{"node-1", "agent"}, why.Question{Node: "node-1", DaemonSet: "agent"}, ""},
+		{[]string{"node-1", "ds/agent"}, why.Question{Node: "node-1", DaemonSet: "agent"}, ""},
+		{[]string{"ds/agent"}, why.Question{DaemonSet: "agent"}, ""},
+		{[]string{""}, why.Question{}, `"" is not a name: `},
+		{[]string{"ds/"}, why.Question{}, `"ds/" is not a name: `},
+		{[]string{"node/"}, why.Question{}, `"node/" is not a name: `},
+		{[]string{"node/a/b"}, why.Question{}, `"node/a/b" is not a name: `},
+		{[]string{"ds/a/b"}, why.Question{}, `"ds/a/b" is not a name: `},
+		{[]string{"node-1", ""}, why.Question{}, `"" is not a name: `},
+		{[]string{"node-1", "ds/"}, why.Question{}, `"ds/" is not a name: `},
+		{[]string{"ds/agent", "node-1"}, why.Question{}, "ds/agent node-1: give NODE [DAEMONSET], or "},
+	} {
+		got, err := newQuestion(c.args, "")
+		switch {
+		case c.err != "":
+			if err == nil || !strings.HasPrefix(err.Error(), c.err) || (&console.Console{Err: io.Discard}).ExitCode(err) != console.ExitUsage {
+				t.Errorf("%q: %v, want %s", c.args, err, c.err)
+			}
+		case err != nil || got != c.want:
+			t.Errorf("%q: %+v, %v; want %+v", c.args, got, err, c.want)
+		}
 	}
 }
 
