@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"everynode/internal/audit"
 	"everynode/internal/cli/console"
@@ -46,6 +45,8 @@ func (cmd auditCommand) command() *cobra.Command {
 why, the worst first. It reads the DaemonSets, nodes, pods and ConfigMaps of any cluster, whoever
 its DaemonSet controller is, and changes nothing. What it may not read it says, and goes on.
 With -f it judges manifests, without a cluster.
+
+` + namedAs + `
 
 It exits with 0 if nothing that is shown is as bad as --fail-on says, with 1 if something is, and
 with 2 if it could not do its work.`,
@@ -142,24 +143,6 @@ func (cmd auditCommand) input(ctx context.Context, f *auditFlags) (in *audit.Inp
 	return &r.in, r.notRead, nil
 }
 
-// setName is a DaemonSet that the user named. An empty namespace means any.
-type setName struct{ namespace, name string }
-
-func (n setName) is(ds *appsv1.DaemonSet) bool {
-	namespace := ds.Namespace
-	if namespace == "" {
-		namespace = metav1.NamespaceDefault
-	}
-	return ds.Name == n.name && (n.namespace == "" || n.namespace == namespace)
-}
-
-func (n setName) String() string {
-	if n.namespace == "" {
-		return n.name
-	}
-	return n.namespace + "/" + n.name
-}
-
 // check refuses flags that contradict each other, and parses the names.
 func (f *auditFlags) check(args []string) (names []setName, err error) {
 	switch {
@@ -174,35 +157,16 @@ func (f *auditFlags) check(args []string) (names []setName, err error) {
 		return nil, err
 	}
 	for _, arg := range args {
-		n, err := f.parseName(arg)
+		n, err := readSetName(arg, f.namespace)
 		if err != nil {
-			return nil, console.Usage(err)
+			return nil, err
+		}
+		if n.namespace == "" && !f.allNamespaces {
+			n.namespace = f.current
 		}
 		names = append(names, n)
 	}
 	return names, nil
-}
-
-// parseName parses NAME, NAMESPACE/NAME or, as `why` does, daemonset/NAME.
-func (f *auditFlags) parseName(arg string) (setName, error) {
-	n := setName{namespace: f.namespace, name: arg}
-	if n.namespace == "" && !f.allNamespaces {
-		n.namespace = f.current
-	}
-	first, rest, qualified := strings.Cut(arg, "/")
-	kind := first == "daemonset" || first == "daemonsets" || first == "ds"
-	switch {
-	case qualified && kind:
-		n.name = rest
-	case qualified && f.namespace != "" && f.namespace != first:
-		return n, fmt.Errorf("%s: it is of another namespace than --namespace %s", arg, f.namespace)
-	case qualified:
-		n = setName{first, rest}
-	}
-	if n.name == "" || strings.Contains(n.name, "/") || qualified && first == "" {
-		return n, fmt.Errorf("%q is not a name: give NAME or NAMESPACE/NAME", arg)
-	}
-	return n, nil
 }
 
 // selectNamed keeps the DaemonSets with these names. It is an error if one does

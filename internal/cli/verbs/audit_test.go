@@ -224,9 +224,9 @@ func TestAuditCompletesNames(t *testing.T) {
 func TestAuditRefuses(t *testing.T) {
 	none := t.TempDir()
 	for args, want := range map[string]string{
-		"a/b/c":                   `"a/b/c" is not a name: give NAME or NAMESPACE/NAME`,
-		"/a":                      `"/a" is not a name: give NAME or NAMESPACE/NAME`,
-		"-n x y/z":                "y/z: it is of another namespace than --namespace x",
+		"a/b/c":                   `"a/b/c" does not name a DaemonSet: give NAME, ds/NAME or NAMESPACE/NAME`,
+		"/a":                      `"/a" does not name a DaemonSet: give NAME, ds/NAME or NAMESPACE/NAME`,
+		"-n x y/z":                "y/z: it is in another namespace than --namespace x: give ds/NAME, or",
 		"-n x -A":                 "--all-namespaces and --namespace exclude each other",
 		"-f a --kubeconfig b":     "--filename and --kubeconfig or --context exclude each other: manifests are judged without a cluster",
 		"-f a --read-secrets":     "--filename and --read-secrets exclude each other: manifests are judged without a cluster",

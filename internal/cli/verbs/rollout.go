@@ -1,9 +1,7 @@
 package verbs
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -55,6 +53,9 @@ it. With -v the kubectl command that does the same is printed.`,
 	c.AddCommand(cmd.statusCommand(f), cmd.watchCommand(f), cmd.historyCommand(f), cmd.allowCommand(f))
 	for _, v := range rolloutVerbs() {
 		c.AddCommand(cmd.verbCommand(f, v))
+	}
+	for _, sub := range c.Commands() {
+		sub.Long += "\n\n" + namedAs
 	}
 	return c
 }
@@ -170,29 +171,15 @@ func (cmd rolloutCommands) verbCommand(f *rolloutFlags, v rolloutVerb) *cobra.Co
 	return c
 }
 
-// target finds the DaemonSet that the user named: ds/NAME, NAMESPACE/NAME or NAME.
+// target finds the DaemonSet that the user named.
 func (cmd rolloutCommands) target(f *rolloutFlags, arg string) (*rolloutTarget, error) {
-	t := &rolloutTarget{console: cmd.Console, cluster: cmd.cluster, namespace: f.namespace, name: arg, verbose: f.verbose}
-	if before, name, typed := strings.Cut(arg, "/"); typed {
-		switch t.name = name; {
-		case isDaemonSets(before):
-		case t.namespace == "" || t.namespace == before:
-			t.namespace = before
-		default:
-			return nil, console.Usage(fmt.Errorf("%s: give ds/NAME, or NAMESPACE/NAME without --namespace %s", arg, f.namespace))
-		}
-	}
-	var err error
-	if t.namespace, err = cmd.cluster.orCurrent(t.namespace); err != nil {
+	n, err := readSetName(arg, f.namespace)
+	if err != nil {
 		return nil, err
 	}
-	if t.name == "" || strings.Contains(t.name, "/") {
-		return nil, console.Usage(errors.New("give the DaemonSet as ds/NAME"))
+	t := &rolloutTarget{console: cmd.Console, cluster: cmd.cluster, name: n.name, verbose: f.verbose}
+	if t.namespace, err = cmd.cluster.orCurrent(n.namespace); err != nil {
+		return nil, err
 	}
 	return t, t.connect()
-}
-
-// isDaemonSets reports whether the word before a slash is one for the kind, and not a namespace.
-func isDaemonSets(word string) bool {
-	return word == "ds" || word == "daemonset" || word == "daemonsets" || word == "daemonset.apps"
 }

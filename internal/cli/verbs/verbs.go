@@ -113,19 +113,24 @@ func (a access) namespaces(ctx context.Context, client kubernetes.Interface) (na
 	return names, nil
 }
 
-// daemonSetNames returns the names in the namespace as users type them: after kind and a slash if the word has one.
+// daemonSetNames returns the names in the namespace as users type them: after a kind and a slash if the word has one, or
+// after another namespace and a slash.
 func (a access) daemonSetNames(namespace, word string) func(context.Context, kubernetes.Interface) ([]string, error) {
 	return func(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
+		prefix := ""
+		if before, _, typed := strings.Cut(word, "/"); typed {
+			n, err := readSetName(before+"/NAME", namespace)
+			if err != nil {
+				return nil, err
+			}
+			namespace, prefix = n.namespace, before+"/"
+		}
 		if namespace, err = a.orCurrent(namespace); err != nil {
 			return nil, err
 		}
 		sets, err := client.AppsV1().DaemonSets(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return nil, err
-		}
-		prefix := ""
-		if kind, _, typed := strings.Cut(word, "/"); typed {
-			prefix = kind + "/"
 		}
 		for i := range sets.Items {
 			names = append(names, prefix+sets.Items[i].Name)

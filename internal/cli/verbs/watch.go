@@ -33,14 +33,16 @@ type watchCommand struct {
 func (cmd watchCommand) command() *cobra.Command {
 	f := watchFlags{}
 	c := &cobra.Command{
-		Use:   "watch daemonset/NAME",
+		Use:   "watch ds/NAME",
 		Short: "Show what each node has of a DaemonSet, as it changes",
 		Long: `Draw a map of the fleet: a sign for each node, a row for each zone, and below it what needs a
 look, with the reason that 'everynode why' gives. It follows the cluster until Ctrl-C or q ends it,
 whoever its DaemonSet controller is, and changes nothing.
 
 Where nodes are more than the terminal has room for, a sign stands for several and shows the worst.
-Without a terminal, or with --once, one picture is printed.`,
+Without a terminal, or with --once, one picture is printed.
+
+` + namedAs,
 		Example: `  everynode watch ds/audit-agent
   everynode watch ds/fluent-bit -n kube-system --kubeconfig ~/.kube/config
   everynode watch ds/audit-agent --policy policy.yaml    # in the order of its waves
@@ -48,14 +50,17 @@ Without a terminal, or with --once, one picture is printed.`,
   everynode watch ds/audit-agent --once > map.txt`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := f.check(args[0])
+			n, err := readSetName(args[0], f.namespace)
+			if err == nil {
+				err = f.checkEnd()
+			}
 			if err != nil {
 				return err
 			}
-			if f.namespace, err = cmd.cluster.orCurrent(f.namespace); err != nil {
+			if f.namespace, err = cmd.cluster.orCurrent(n.namespace); err != nil {
 				return err
 			}
-			return cmd.run(c.Context(), &f, name)
+			return cmd.run(c.Context(), &f, n.name)
 		},
 		ValidArgsFunction: cmd.complete(&f),
 	}
@@ -74,19 +79,7 @@ func (f *watchFlags) add(c *cobra.Command) {
 	flags.DurationVar(&f.giveUp, "give-up", 10*time.Minute, "with --until-done and no release in waves: end with an error when no further node got there for so long (0: never)")
 }
 
-// check returns the DaemonSet's name, and refuses flags that contradict each
-// other.
-func (f *watchFlags) check(arg string) (name string, err error) {
-	kind, name, typed := strings.Cut(arg, "/")
-	if !typed {
-		kind, name = "ds", arg
-	}
-	if name == "" || kind != "daemonset" && kind != "daemonsets" && kind != "ds" {
-		return "", console.Usage(fmt.Errorf("%s: give a DaemonSet, as daemonset/NAME", arg))
-	}
-	return name, f.checkEnd()
-}
-
+// checkEnd refuses flags that contradict each other.
 func (f *watchFlags) checkEnd() error {
 	switch {
 	case f.once && f.untilDone:

@@ -29,14 +29,18 @@ type whyCommand struct {
 func (cmd whyCommand) command() *cobra.Command {
 	f := whyFlags{}
 	c := &cobra.Command{
-		Use:   "why NODE [DAEMONSET] | daemonset/NAME",
+		Use:   "why NODE [DAEMONSET] | ds/NAME",
 		Short: "Say why a node has a DaemonSet's pod, or has none",
 		Long: `Say, for each DaemonSet on a node or for each node of a DaemonSet, what runs there or
 why nothing does, since when, and (with -o wide) what would change it. It asks the same
 algorithm that the engine runs, with what the API server says now and what kubelets,
-scheduler and engine have told, and changes nothing. What is held up comes first.`,
+scheduler and engine have told, and changes nothing. What is held up comes first.
+
+` + namedAs + `
+A NAME alone that comes first is a node's.`,
 		Example: `  everynode why node-2                      # every DaemonSet, on this node
   everynode why node-2 audit-agent
+  everynode why node-2 kube-system/fluent-bit
   everynode why daemonset/audit-agent --not-ok -o wide
   everynode why daemonset/audit-agent --reason NotReady,BudgetSpent
   everynode why node-2 -n kube-system -o json`,
@@ -105,38 +109,38 @@ func (f *whyFlags) wants(r *why.Row) bool {
 	return (len(f.reasons) == 0 || slices.Contains(f.reasons, r.Reason)) && !(f.notOK && r.OK)
 }
 
+// newQuestion reads what to ask about. An empty name, which means all to package why, is refused: whoever types one, as
+// scripts do with an empty variable, means something else.
 func newQuestion(args []string, namespace string) (why.Question, error) {
-	q, named := why.Question{Namespace: namespace}, []string(nil)
-	kind, name, typed := strings.Cut(args[0], "/")
-	switch {
-	case !typed:
-		q.Node, named = args[0], []string{args[0]}
-		if len(args) == 2 {
-			q.DaemonSet = strings.TrimPrefix(strings.TrimPrefix(args[1], "daemonset/"), "ds/")
-			named = append(named, q.DaemonSet)
+	q, set := why.Question{Namespace: namespace}, args[0]
+	if kind, name, typed := strings.Cut(args[0], "/"); !typed || isNodes(kind) {
+		if q.Node = name; !typed {
+			q.Node = args[0]
 		}
-	case len(args) == 2:
-		return q, console.Usage(fmt.Errorf("%s %s: give NODE [DAEMONSET], or daemonset/NAME alone", args[0], args[1]))
-	case kind == "daemonset" || kind == "daemonsets" || kind == "ds":
-		q.DaemonSet, named = name, []string{name}
-	case kind == "node" || kind == "nodes":
-		q.Node, named = name, []string{name}
-	default:
-		return q, console.Usage(fmt.Errorf("%s: nothing is known of a %s; ask for a node or for daemonset/NAME", args[0], kind))
+		if q.Node == "" || strings.Contains(q.Node, "/") {
+			return q, console.Usage(fmt.Errorf("%q does not name a node: give NODE [DAEMONSET], or ds/NAME", args[0]))
+		}
+		if len(args) == 1 {
+			return q, nil
+		}
+		set = args[1]
+	} else if len(args) == 2 {
+		return q, console.Usage(fmt.Errorf("%s %s: give NODE [DAEMONSET], or ds/NAME alone", args[0], args[1]))
 	}
-	// To package why an empty name means all. Who types one, as scripts do with an empty variable, means something else.
-	if i := slices.IndexFunc(named, func(name string) bool { return name == "" || strings.Contains(name, "/") }); i >= 0 {
-		return q, console.Usage(fmt.Errorf("%q is not a name: give NODE [DAEMONSET], or daemonset/NAME", args[i]))
-	}
-	return q, nil
+	n, err := readSetName(set, namespace)
+	q.Namespace, q.DaemonSet = n.namespace, n.name
+	return q, err
 }
+
+// isNodes reports whether the word before a slash is one for nodes, and not a namespace.
+func isNodes(word string) bool { return word == "node" || word == "nodes" }
 
 // complete completes a node, and after it a DaemonSet; or a DaemonSet after its kind
 // and a slash.
 func (cmd whyCommand) complete(f *whyFlags) cobra.CompletionFunc {
 	return func(c *cobra.Command, given []string, word string) ([]string, cobra.ShellCompDirective) {
 		switch kind, _, typed := strings.Cut(word, "/"); {
-		case len(given) == 0 && typed && kind != "node" && kind != "nodes", len(given) == 1 && !strings.Contains(given[0], "/"):
+		case len(given) == 0 && typed && !isNodes(kind), len(given) == 1 && !strings.Contains(given[0], "/"):
 			return cmd.cluster.complete(c, cmd.cluster.daemonSetNames(f.namespace, word))
 		case len(given) == 0 && !typed:
 			return cmd.cluster.complete(c, cmd.cluster.nodeNames)
