@@ -71,7 +71,7 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	c, cluster := &a.Console, &a.cluster
 	root.AddCommand(upCommand{c, cluster}.command(), downCommand{c, cluster}.command(), listCommand(c), statusCommand{c, cluster}.command(),
 		nodeCommands{c, cluster}.command(), imageCommands{c, cluster}.command(), kubeconfigCommand(c, cluster), kubectlCommand(),
-		serverCommand{c, cluster}.command(), tokenCommands{c, cluster}.command(), agentCommand(c), controllerCommand(), handoverCommand(cluster),
+		serverCommand{c, cluster}.command(), tokenCommands{c, cluster}.command(), agentCommand(c), controllerCommand(),
 		logsCommand{c, cluster}.command(), versionCommand(c))
 	root.AddCommand(verbs.Commands(c, &ownCluster{cluster: cluster})...)
 	root.AddCommand(childCommands(c, cluster)...)

@@ -7,9 +7,3 @@ import (
 )
 
 func controllerCommand() *cobra.Command { return command.New() }
-
-func handoverCommand(cluster *target) *cobra.Command {
-	c := command.NewHandover(cluster.config)
-	cluster.addFlags(c)
-	return c
-}

@@ -26,7 +26,24 @@ func (o *ownCluster) AddFlags(c *cobra.Command) {
 }
 
 // Config is the client configuration for its API server.
-func (o *ownCluster) Config() (*rest.Config, error) { return o.cluster.config(o.kubeconfig) }
+func (o *ownCluster) Config() (*rest.Config, error) {
+	if o.kubeconfig == "" {
+		return o.own()
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	if err != nil {
+		return nil, notKubeconfig(o.kubeconfig, err)
+	}
+	return config, nil
+}
+
+// own is the client configuration for the cluster of this machine.
+func (o *ownCluster) own() (*rest.Config, error) {
+	if _, err := localcluster.SavedConfig(o.cluster.dataDir); err != nil {
+		return nil, fmt.Errorf("%w; to ask another cluster than that of this machine, give --kubeconfig", err)
+	}
+	return localcluster.AdminConfig(o.cluster.dataDir)
+}
 
 // Namespace is the namespace of DaemonSets that are named without one: with --kubeconfig that of its context.
 func (o *ownCluster) Namespace() (string, error) {
@@ -45,11 +62,15 @@ func (o *ownCluster) Namespace() (string, error) {
 	return namespace, nil
 }
 
+func notKubeconfig(file string, err error) error {
+	return fmt.Errorf("%s is not a kubeconfig: %w", file, err)
+}
+
 // Kubectl is the command line that runs the kubectl in this program against this cluster.
 func (o *ownCluster) Kubectl() ([]string, error) {
 	kubeconfig := o.kubeconfig
 	if kubeconfig == "" {
-		if _, err := localcluster.AdminConfig(o.cluster.dataDir); err != nil {
+		if _, err := o.own(); err != nil {
 			return nil, err
 		}
 		kubeconfig = localcluster.AdminKubeconfig(o.cluster.dataDir)

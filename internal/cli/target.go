@@ -10,8 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"everynode/internal/cli/console"
 	"everynode/internal/cli/localcluster"
@@ -72,22 +70,6 @@ func (t *target) changeBy(open func(dataDir string) (*localcluster.Cluster, erro
 		return nil, nil, err
 	}
 	return m, release, nil
-}
-
-// config is the client configuration for the cluster of a kubeconfig, or without one for the cluster of this machine.
-func (t *target) config(kubeconfig string) (*rest.Config, error) {
-	if kubeconfig == "" {
-		return localcluster.AdminConfig(t.dataDir)
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, notKubeconfig(kubeconfig, err)
-	}
-	return config, nil
-}
-
-func notKubeconfig(file string, err error) error {
-	return fmt.Errorf("%s is not a kubeconfig: %w", file, err)
 }
 
 // completeNodes completes the names of nodes in the shell.

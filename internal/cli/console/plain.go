@@ -56,7 +56,7 @@ func plainly(text string) string {
 }
 
 // shared matches the commands that other programs than everynode have, too, also as a plugin of kubectl.
-var shared = regexp.MustCompile(`(?:\bkubectl )?\beverynode (audit|fleet|plan|rollout|ui|version|watch|why)\b`)
+var shared = regexp.MustCompile(`(?:\bkubectl )?\beverynode (audit|fleet|handover|plan|rollout|ui|version|watch|why)\b`)
 
 // called returns the text with the commands as users type them for this program. All parts of everynode write
 // commands with its own name, because they do not know which program they run in.

@@ -43,6 +43,12 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		list("DaemonSet", "apps/v1", "agent")
 	case "/apis/apps/v1/namespaces/default/daemonsets":
 		list("DaemonSet", "apps/v1", "other")
+	case "/api/v1/namespaces/apps/pods":
+		list("Pod", "v1")
+	case "/apis/apps/v1/namespaces/apps/controllerrevisions":
+		list("ControllerRevision", "apps/v1")
+	case "/apis/everynode.io/v1alpha1/namespaces/apps/daemonsetrollouts", "/apis/everynode.io/v1alpha1/rolloutpolicies":
+		http.NotFound(w, r) // the cluster does not have these kinds
 	default:
 		w.WriteHeader(http.StatusForbidden)
 		fmt.Fprintf(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "%s is forbidden; try everynode why"}`, r.URL.Path)
@@ -112,6 +118,21 @@ func TestNamespaceOfContext(t *testing.T) {
 		if code != 1 || !slices.ContainsFunc(c.asked, func(path string) bool { return strings.Contains(path, "/namespaces/"+want+"/") }) {
 			t.Errorf("%s: exit code %d, %s; asked %q", context, code, errs, c.asked)
 		}
+	}
+}
+
+// The check before an uninstall asks the cluster that kubectl asks, and says which one that was.
+func TestHandoverOfContext(t *testing.T) {
+	c := start(t)
+	code, out, errs := run(pluginName, "handover", "--check", "-n", "apps", "--context", "apps")
+	if want := regexp.MustCompile(`^API server: http://127.0.0.1:\d+\nNo pod would move`); code != 0 || !want.MatchString(out) {
+		t.Errorf("exit code %d, %s%s", code, out, errs)
+	}
+	if !slices.Contains(c.asked, "/apis/apps/v1/namespaces/apps/daemonsets") {
+		t.Errorf("asked %q", c.asked)
+	}
+	if code, _, errs := run(pluginName, "handover"); code != 2 || !strings.Contains(errs, "See 'kubectl everynode handover --help'") {
+		t.Errorf("without --check: exit code %d, %s", code, errs)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package verbs is the commands that need only an API server: audit, fleet, plan, rollout, ui, watch and why.
+// Package verbs is the commands that need only an API server: audit, fleet, handover, plan, rollout, ui, watch and why.
 // everynode has them, and so has the kubectl plugin, which is a small program without a control plane.
 package verbs
 
@@ -37,8 +37,9 @@ type access struct{ Cluster }
 // Commands are the commands of this package, for one program.
 func Commands(c *console.Console, cluster Cluster) []*cobra.Command {
 	a := access{cluster}
-	return []*cobra.Command{auditCommand{c, a}.command(), fleetCommand{c, a}.command(), planCommand{c, a}.command(), rolloutCommands{c, a}.command(),
-		uiCommand{c, a}.command(), watchCommand{c, a}.command(), whyCommand{c, a}.command()}
+	return []*cobra.Command{auditCommand{c, a}.command(), fleetCommand{c, a}.command(), handoverCommand{c, a}.command(),
+		planCommand{c, a}.command(), rolloutCommands{c, a}.command(), uiCommand{c, a}.command(), watchCommand{c, a}.command(),
+		whyCommand{c, a}.command()}
 }
 
 // client returns a client of the cluster.
