@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -17,12 +18,16 @@ import (
 type ownCluster struct {
 	cluster    *target
 	kubeconfig string
+	flags      []*pflag.Flag // those that choose it, of each command
 }
 
 // AddFlags adds the flags that choose the cluster.
 func (o *ownCluster) AddFlags(c *cobra.Command) {
 	o.cluster.addFlags(c)
 	c.PersistentFlags().StringVar(&o.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
+	for _, name := range []string{"kubeconfig", "name", "data-dir"} {
+		o.flags = append(o.flags, c.PersistentFlags().Lookup(name))
+	}
 }
 
 // Config is the client configuration for its API server.
@@ -80,6 +85,22 @@ func (o *ownCluster) Kubectl() ([]string, error) {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	return []string{exe, "kubectl", "--kubeconfig", kubeconfig}, nil
+}
+
+// Flags are the flags that it was chosen by. kubectl does not know clusters of this machine by their names.
+func (o *ownCluster) Flags() (ours, kubectls []string) {
+	for _, flag := range o.flags {
+		if flag.Changed {
+			ours = append(ours, "--"+flag.Name+"="+flag.Value.String())
+		}
+	}
+	switch {
+	case o.kubeconfig != "":
+		kubectls = []string{"--kubeconfig=" + o.kubeconfig}
+	case len(ours) > 0:
+		kubectls = []string{"--kubeconfig=" + localcluster.AdminKubeconfig(o.cluster.dataDir)}
+	}
+	return ours, kubectls
 }
 
 // EngineOff reports whether the cluster is known to run without the engine.

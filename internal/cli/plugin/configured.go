@@ -83,9 +83,14 @@ func (f *configured) Kubectl() ([]string, error) {
 	if f.given.Changed("token") {
 		return nil, errors.New("--token would be on the command line of kubectl, which this asks, and all users of this machine can read those: put it into a kubeconfig, and give --kubeconfig")
 	}
-	command := []string{kubectl}
+	flags, _ := f.Flags()
+	return append([]string{kubectl}, flags...), nil
+}
+
+// Flags are the flags of kubectl that were given, but for a token: what is printed with it is shown to others.
+func (f *configured) Flags() (ours, kubectls []string) {
 	f.given.VisitAll(func(flag *pflag.Flag) {
-		if !flag.Changed {
+		if !flag.Changed || flag.Name == "token" {
 			return
 		}
 		values := []string{flag.Value.String()}
@@ -93,10 +98,10 @@ func (f *configured) Kubectl() ([]string, error) {
 			values = list.GetSlice()
 		}
 		for _, value := range values {
-			command = append(command, "--"+flag.Name+"="+value)
+			ours = append(ours, "--"+flag.Name+"="+value)
 		}
 	})
-	return command, nil
+	return ours, ours
 }
 
 // EngineOff reports false: whether the engine is off is not known for other clusters.

@@ -136,6 +136,16 @@ func TestHandoverOfContext(t *testing.T) {
 	}
 }
 
+// A command that is printed has the flags that chose the cluster. A token is not printed: others may read it.
+func TestPrintedCommandsNameTheCluster(t *testing.T) {
+	start(t)
+	code, _, errs := run(pluginName, "rollout", "status", "ds/agent", "-v", "--context", "apps", "--as", "auditor", "--token", "s3cret")
+	want := "kubectl get daemonsetrollout --namespace apps agent --output yaml --as=auditor --context=apps\n"
+	if code != 3 || !strings.HasPrefix(errs, want) || strings.Contains(errs, "s3cret") {
+		t.Errorf("exit code %d, %s; want %s", code, errs, want)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	start(t)
 	for _, c := range []struct {

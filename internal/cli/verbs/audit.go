@@ -115,6 +115,10 @@ func (cmd auditCommand) run(ctx context.Context, f *auditFlags, args []string) e
 	if len(f.files) > 0 {
 		report.dropCommands()
 	}
+	for i := range report.Findings {
+		x := &report.Findings[i]
+		x.Commands = cmd.cluster.allTyped(cmd.Console, x.Commands)
+	}
 	report.Findings = slices.DeleteFunc(report.Findings, func(x audit.Finding) bool { return !f.wants(&x) })
 	if err := cmd.print(f.output, report); err != nil {
 		return console.Failure(err, exitAuditFailed)

@@ -111,7 +111,7 @@ func (t *rolloutTarget) answer(ctx context.Context, generation int64, q request)
 	})
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the request is saved, but no engine has picked it up within %s: one will when it runs. See `everynode rollout status %s`", answerTime, t)
+		return fmt.Errorf("the request is saved, but no engine has picked it up within %s: one will when it runs. See `%s`", answerTime, t.typed("everynode rollout status %s", t))
 	case err != nil:
 		return fmt.Errorf("it is asked for; what became of it is not known: %w", err)
 	case q.isIn(r.state.Ignored):

@@ -106,7 +106,7 @@ func (api *releasesAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = api.patch(o, r)
 	case o != nil:
 		answer = o
-	case slices.Contains([]string{view.RolloutResource, view.PolicyResource, "controllerrevisions", "daemonsets", "nodes", "pods"}, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]):
+	case slices.Contains([]string{view.RolloutResource, view.PolicyResource, "controllerrevisions", "daemonsets", "events", "nodes", "pods"}, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]):
 		answer = api.list(r.URL.Path)
 	default:
 		answer = apierrors.NewNotFound(resource, "agent").Status()
@@ -132,7 +132,7 @@ func (api *releasesAPI) list(path string) any {
 		}
 	}
 	version := strings.Join(strings.Split(path, "/")[2:4], "/")
-	kind := map[string]string{"/nodes/": "NodeList", "/pods/": "PodList", "/controllerrevisions/": "ControllerRevisionList", "/daemonsets/": "DaemonSetList"}[resource]
+	kind := map[string]string{"/nodes/": "NodeList", "/pods/": "PodList", "/controllerrevisions/": "ControllerRevisionList", "/daemonsets/": "DaemonSetList", "/events/": "EventList"}[resource]
 	switch {
 	case strings.HasPrefix(path, "/api/"):
 		version = "v1"

@@ -33,10 +33,15 @@ type rolloutTarget struct {
 
 func (t *rolloutTarget) String() string { return t.namespace + "/" + t.name }
 
-// explain prints a line if the user gave -v.
+// typed returns a command as users type it for the cluster.
+func (t *rolloutTarget) typed(format string, args ...any) string {
+	return t.cluster.typed(t.console, fmt.Sprintf(format, args...))
+}
+
+// explain prints a command if the user gave -v.
 func (t *rolloutTarget) explain(format string, args ...any) {
 	if t.verbose {
-		fmt.Fprintf(t.console.Err, format+"\n", args...)
+		fmt.Fprintln(t.console.Err, t.typed(format, args...))
 	}
 }
 
@@ -93,6 +98,8 @@ type release struct {
 	policy *rollout.Policy
 	// numbers are the revisions' numbers by hash, as kubectl rollout history shows them.
 	numbers map[string]int64
+	// typed returns a command as users type it for the cluster; nil: it is the default one.
+	typed func(string) string
 }
 
 // read reads all of it. It is an error if the engine has reported nothing yet.
@@ -122,7 +129,7 @@ func (t *rolloutTarget) read(ctx context.Context) (*release, error) {
 
 // known converts the DaemonSetRollout itself.
 func (t *rolloutTarget) known(o *unstructured.Unstructured) (*release, error) {
-	r := &release{}
+	r := &release{typed: func(command string) string { return t.typed("%s", command) }}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &r.DaemonSetRollout); err != nil {
 		return nil, fmt.Errorf("the DaemonSetRollout %s cannot be read: %w", t, err)
 	}
@@ -159,7 +166,7 @@ func (t *rolloutTarget) whyNone(ctx context.Context) error {
 		return fmt.Errorf("DaemonSet %s names the RolloutPolicy %s, which is not there", t, name)
 	}
 	return fmt.Errorf("DaemonSet %s follows no RolloutPolicy, so its updates go as updateStrategy says: `kubectl rollout` is for these. "+
-		"To have it follow one: kubectl annotate -n %s ds/%s %s=NAME", t, t.namespace, t.name, view.PolicyAnnotation)
+		"To have it follow one: %s", t, t.typed("kubectl annotate -n %s ds/%s %s=NAME", t.namespace, t.name, view.PolicyAnnotation))
 }
 
 // readPolicy returns nil if the policy does not exist, may not be read, or is not valid.

@@ -41,7 +41,7 @@ func (t releaseText) print(wide bool) error {
 		return err
 	}
 	for _, next := range t.next() {
-		if _, err := fmt.Fprintln(out, "    everynode rollout "+next); err != nil {
+		if _, err := fmt.Fprintln(out, "    "+next); err != nil {
 			return err
 		}
 	}
@@ -102,13 +102,11 @@ func (t releaseText) failures() error {
 	return table.Flush()
 }
 
-// next returns the commands that make sense now, without `everynode rollout`.
+// next returns the commands that make sense now.
 func (t releaseText) next() (all []string) {
 	r := t.release
 	s := &r.state
-	add := func(verb, more string) {
-		all = append(all, strings.TrimRight(fmt.Sprintf("%s ds/%s -n %s %s", verb, r.Name, r.Namespace, more), " "))
-	}
+	add := func(verb, more string) { all = append(all, r.command(verb, more)) }
 	if r.held() > 0 {
 		add("allow", "")
 	}

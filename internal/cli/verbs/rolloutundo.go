@@ -82,7 +82,7 @@ func (t *rolloutTarget) undo(ctx context.Context, u *undoFlags) error {
 		return err
 	}
 	if u.write && u.to == 0 && r.through() {
-		return fmt.Errorf("no release of %s is under way, so --write needs the revision to go to: give --to-revision N; `everynode rollout history %s --namespace %s` shows them", t, t.name, t.namespace)
+		return fmt.Errorf("no release of %s is under way, so --write needs the revision to go to: give --to-revision N; `%s` shows them", t, r.command("history", ""))
 	}
 	shown, err := t.undoing(ctx, r, u.to)
 	if err != nil {
@@ -177,8 +177,10 @@ func (t *rolloutTarget) showUndo(r *release, d *undoing, u *undoFlags) error {
 		lines = append(lines, console.Wrapped("The template was written by "+strings.Join(by, ", ")+": where that takes it from git, revert it there, or it comes again", width)...)
 	}
 	if !u.write {
-		command := fmt.Sprintf("    everynode rollout undo ds/%s -n %s --patch --to-revision %d", t.name, t.namespace, d.to.Revision)
-		lines = append(lines, "Nothing is written. As a patch for git, or into the cluster:", command+" -o yaml", command+" --write")
+		lines = append(lines, "Nothing is written. As a patch for git, or into the cluster:")
+		for _, how := range []string{"-o yaml", "--write"} {
+			lines = append(lines, "    "+r.command("undo", fmt.Sprintf("--patch --to-revision %d %s", d.to.Revision, how)))
+		}
 	}
 	_, err := fmt.Fprintln(t.console.Out, strings.Join(lines, "\n"))
 	return err

@@ -196,18 +196,18 @@ func (r *release) abort([]string, bool) (request, error) {
 	case s.Reverting:
 		return request{said: fmt.Sprintf("nodes go back to %s already", r.revision(s.Stable))}, nil
 	case r.through():
-		return request{}, fmt.Errorf("there is nothing to abort: %s. To go back to an older one, revert the manifest in git; what has to change in it: everynode rollout undo ds/%s -n %s --patch", r.standing(), r.Name, r.Namespace)
+		return request{}, fmt.Errorf("there is nothing to abort: %s. To go back to an older one, revert the manifest in git; what has to change in it: %s", r.standing(), r.command("undo", "--patch"))
 	case s.Back:
 		return request{said: r.named() + " was taken back already"}, nil
 	}
 	// Earlier requests about this release no longer count.
 	fields := map[string]any{"abort": s.Release, "promote": nil, "resume": nil}
 	if r.Status.Assists {
-		return request{fields, fmt.Sprintf("%s is aborted: no more nodes get it. Those that have it keep it, as the built-in controller makes pods of the template alone: revert the template in git; what has to change: everynode rollout undo ds/%s -n %s --patch",
-			r.named(), r.Name, r.Namespace)}, nil
+		return request{fields, fmt.Sprintf("%s is aborted: no more nodes get it. Those that have it keep it, as the built-in controller makes pods of the template alone: revert the template in git; what has to change: %s",
+			r.named(), r.command("undo", "--patch"))}, nil
 	}
-	return request{fields, fmt.Sprintf("%s is aborted: nodes go back to %s. The template still asks for %s: revert it in git, or go on to a fix; what has to change: everynode rollout undo ds/%s -n %s --patch",
-		r.named(), r.revision(s.Stable), s.Target, r.Name, r.Namespace)}, nil
+	return request{fields, fmt.Sprintf("%s is aborted: nodes go back to %s. The template still asks for %s: revert it in git, or go on to a fix; what has to change: %s",
+		r.named(), r.revision(s.Stable), s.Target, r.command("undo", "--patch"))}, nil
 }
 
 func (r *release) retry([]string, bool) (request, error) {

@@ -100,7 +100,7 @@ func TestRolloutAllow(t *testing.T) {
 	}
 	r := &release{state: rollout.State{Stable: "a", Target: "a"}}
 	r.Name, r.Namespace, r.Status.Guard = "agent", "apps", &view.RolloutGuardStatus{Held: 3}
-	if got := fmt.Sprint(r.exit(), (releaseText{release: r}).next()); got != fmt.Sprint(console.ExitStatus(exitRolloutStands), []string{"allow ds/agent -n apps"}) {
+	if got := fmt.Sprint(r.exit(), (releaseText{release: r}).next()); got != fmt.Sprint(console.ExitStatus(exitRolloutStands), []string{"everynode rollout allow ds/agent -n apps"}) {
 		t.Errorf("held pods: %s", got)
 	}
 }
@@ -115,7 +115,7 @@ func TestRolloutNext(t *testing.T) {
 		r.Name, r.Namespace = "agent", "apps"
 		var got []string
 		for _, line := range (releaseText{release: r}).next() {
-			verb, of, _ := strings.Cut(line, " ")
+			verb, of, _ := strings.Cut(strings.TrimPrefix(line, "everynode rollout "), " ")
 			if got = append(got, verb); of != "ds/agent -n apps" {
 				t.Errorf("%s: %q", reason, line)
 			}

@@ -32,6 +32,14 @@ func (*givenCluster) Namespace() (string, error) { return metav1.NamespaceDefaul
 
 func (*givenCluster) Kubectl() ([]string, error) { return []string{"kubectl"}, nil }
 
+func (g *givenCluster) Flags() (ours, kubectls []string) {
+	if g.kubeconfig == "" {
+		return nil, nil
+	}
+	given := []string{"--kubeconfig=" + g.kubeconfig}
+	return given, given
+}
+
 func (*givenCluster) EngineOff() bool { return false }
 
 // run runs a command line as a program with only these commands does.

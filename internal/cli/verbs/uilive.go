@@ -20,7 +20,7 @@ type liveFleet struct {
 	client             kubernetes.Interface
 	kinds              rolloutKinds
 	namespace, cluster string
-	called             func(string) string // returns a command as users type it
+	as                 uiCommand // how users type commands
 
 	mu    sync.Mutex
 	fleet *lookout.Fleet // nil: nobody looks
@@ -40,7 +40,7 @@ func (cmd uiCommand) liveFleet(namespace string) (*liveFleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &liveFleet{client: client, kinds: kinds, namespace: namespace, cluster: config.Host, called: cmd.Called}, nil
+	return &liveFleet{client: client, kinds: kinds, namespace: namespace, cluster: config.Host, as: cmd}, nil
 }
 
 // Follow calls show with each new state of the cluster until ctx ends.
@@ -80,10 +80,8 @@ func (l *liveFleet) Node(ctx context.Context, name string) (*fleetview.NodeDetai
 		return nil, err
 	}
 	for i := range n.Rows {
-		for j, command := range n.Rows[i].Commands {
-			n.Rows[i].Commands[j] = l.called(command)
-		}
-		n.Rows[i].Change = l.called(n.Rows[i].Change)
+		n.Rows[i].Commands = l.as.cluster.allTyped(l.as.Console, n.Rows[i].Commands)
+		n.Rows[i].Change = l.as.Called(n.Rows[i].Change)
 	}
 	return n, nil
 }

@@ -27,6 +27,8 @@ type Cluster interface {
 	Namespace() (string, error)
 	// Kubectl is the beginning of a command line that runs kubectl for this cluster.
 	Kubectl() ([]string, error)
+	// Flags are the flags that it was chosen by, for commands of this program and for kubectl. They have no secrets.
+	Flags() (ours, kubectls []string)
 	// EngineOff reports whether the cluster is known to run without the engine.
 	EngineOff() bool
 }

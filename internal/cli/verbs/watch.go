@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,7 +132,8 @@ func (cmd watchCommand) watchSet(ctx context.Context, client kubernetes.Interfac
 	if f.once || !terminal && !f.untilDone {
 		return cmd.once(ctx, l)
 	}
-	w := watcher{lookout: l, untilDone: f.untilDone, giveUp: f.giveUp, called: cmd.Called, command: cmd.Called(fmt.Sprintf("everynode why ds/%s -n %s --not-ok", name, f.namespace))}
+	w := watcher{lookout: l, untilDone: f.untilDone, giveUp: f.giveUp, typed: cmd.typed}
+	w.command = cmd.typed(fmt.Sprintf("everynode why ds/%s -n %s --not-ok", name, f.namespace))
 	if terminal {
 		s, err := openScreen(cmd.In, out)
 		if err != nil {
@@ -172,8 +174,12 @@ func (cmd watchCommand) once(ctx context.Context, l *lookout.Lookout) error {
 	if err != nil {
 		return err
 	}
+	p.Model.Command = cmd.typed(p.Model.Command)
 	return cmd.printFrame(&p.Model)
 }
+
+// typed returns a command as users type it for the cluster.
+func (cmd watchCommand) typed(command string) string { return cmd.cluster.typed(cmd.Console, command) }
 
 // printFrame prints a picture that stays on the terminal.
 func (cmd watchCommand) printFrame(m *fleetmap.Model) error {
@@ -183,17 +189,29 @@ func (cmd watchCommand) printFrame(m *fleetmap.Model) error {
 		columns, rows = sizeOf(out)
 		rows-- // for the prompt
 	}
+	lines, below := fleetmap.Frame(m, columns, rows), ""
+	if cut(m, lines) { // whoever copies the rest of it asks another cluster
+		below = "    " + m.Command + "\n"
+		lines = fleetmap.Frame(m, columns, rows-1-len(below)/columns)
+	}
 	var b strings.Builder
-	m.Command = cmd.Called(m.Command)
-	for _, l := range fleetmap.Frame(m, columns, rows) {
+	for _, l := range lines {
 		if terminal && coloured() {
 			b.WriteString(l.Coloured() + "\n")
 		} else {
 			b.WriteString(l.Plain() + "\n")
 		}
 	}
-	_, err := cmd.Out.Write([]byte(b.String()))
-	return err
+	if _, err := cmd.Out.Write([]byte(b.String())); err != nil {
+		return err
+	}
+	return cmd.Say("%s", below)
+}
+
+// cut reports whether the lines have only a part of the command that shows more.
+func cut(m *fleetmap.Model, lines []fleetmap.Line) bool {
+	whole := func(l fleetmap.Line) bool { return strings.Contains(l.Plain(), m.Command) }
+	return len(m.Exceptions) > 0 && !slices.ContainsFunc(lines, whole)
 }
 
 // coloured reports whether the user allows colours: https://no-color.org.

@@ -85,11 +85,14 @@ func TestWatchOnce(t *testing.T) {
 	code, out, errs := asked.run(t, []string{"watch"}, "agent", "-n", "apps")
 	for _, want := range []string{
 		"apps/agent  not all up  ", "\n3 nodes:  o 1 waiting  x 1 down  - 1 not meant\n", "\neu-a          1 o\neu-b          1 x\n(no zone)     1 -\n",
-		"\n2 nodes to look at: everynode why ds/agent -n apps --not-ok\n", "\nx n-2  1 Jan     the node is not Ready: Kubelet stopped ?[2J\no n-1  ", "Missing: The node has no pod, so one is created.\n",
+		"\n2 nodes to look at: everynode why ds/agent -n apps --not-ok --kubeconfig=", "\nx n-2  1 Jan     the node is not Ready: Kubelet stopped ?[2J\no n-1  ", "Missing: The node has no pod, so one is created.\n    everynode why ds/agent -n apps --not-ok --kubeconfig=",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in it", want)
 		}
+	}
+	if !strings.HasSuffix(out, "/kubeconfig\n") {
+		t.Error("the command is cut off")
 	}
 	if code != 0 || strings.Contains(out, "\x1b") || !strings.HasPrefix(errs, "warning: events were not read") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
@@ -106,7 +109,7 @@ const watchedSet = `metadata: {name: agent, namespace: apps, uid: u},
 func TestWatchUntilDone(t *testing.T) {
 	client, update := watched(t)
 	reader, writer := io.Pipe()
-	cmd := watchCommand{Console: &console.Console{Out: writer, Err: io.Discard, Program: console.Everynode}}
+	cmd := watching(&console.Console{Out: writer, Err: io.Discard, Program: console.Everynode})
 	ended := make(chan error, 1)
 	go func() {
 		err := cmd.watchSet(t.Context(), client, rolloutKinds{}, &watchFlags{namespace: "apps", untilDone: true, giveUp: time.Minute}, "agent", nil)
@@ -133,7 +136,7 @@ func TestWatchNotThrough(t *testing.T) {
 	client, _ := watched(t)
 	flags := watchFlags{namespace: "apps", untilDone: true, giveUp: 10 * time.Millisecond}
 	var out bytes.Buffer
-	cmd := watchCommand{Console: &console.Console{Out: &out, Err: io.Discard, Program: console.Everynode}}
+	cmd := watching(&console.Console{Out: &out, Err: io.Discard, Program: console.Everynode})
 	err := cmd.watchSet(t.Context(), client, rolloutKinds{}, &flags, "agent", nil)
 	if err == nil || err.Error() != "no further node got there in 10ms (--give-up): everynode why ds/agent -n apps --not-ok says what keeps them" || !strings.HasSuffix(out.String(), "\n#.\n") {
 		t.Errorf("%v\n%s", err, &out)
@@ -231,7 +234,7 @@ func TestWatchOnTerminal(t *testing.T) {
 	}
 	size(80, 24)
 	before, ended := modes(), make(chan error, 1)
-	cmd := watchCommand{Console: &console.Console{In: program, Out: program, Err: io.Discard, Program: console.Everynode}}
+	cmd := watching(&console.Console{In: program, Out: program, Err: io.Discard, Program: console.Everynode})
 	go func() {
 		ended <- cmd.watchSet(t.Context(), client, rolloutKinds{}, &watchFlags{namespace: "apps"}, "agent", nil)
 	}()
@@ -271,7 +274,7 @@ func TestWatchWithoutColour(t *testing.T) {
 	if err := os.WriteFile(file, []byte("{apiVersion: everynode.io/v1alpha1, kind: RolloutPolicy, metadata: {name: p}, spec: {}}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := watchCommand{Console: &console.Console{In: strings.NewReader(""), Out: program, Err: io.Discard, Program: console.Everynode}}
+	cmd := watching(&console.Console{In: strings.NewReader(""), Out: program, Err: io.Discard, Program: console.Everynode})
 	policy, err := readPolicy(cmd.In, file)
 	if err != nil {
 		t.Fatal(err)
@@ -291,3 +294,6 @@ func TestWatchWithoutColour(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// watching returns the command for a cluster that no flag has chosen.
+func watching(to *console.Console) watchCommand { return watchCommand{to, access{&givenCluster{}}} }

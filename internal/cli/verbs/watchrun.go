@@ -26,8 +26,8 @@ type watcher struct {
 	canvas    canvas
 	untilDone bool
 	giveUp    time.Duration
-	command   string // the command that shows more
-	called    func(string) string
+	command   string              // the command that shows more
+	typed     func(string) string // returns a command as users type it
 	progress  progressOf
 }
 
@@ -58,7 +58,7 @@ func (w *watcher) run(ctx context.Context) (last *lookout.Picture, err error) {
 		var wake time.Time
 		if p != nil {
 			last = p
-			p.Model.Command = w.called(p.Model.Command)
+			p.Model.Command = w.typed(p.Model.Command)
 			if err := w.canvas.draw(&p.Model); err != nil {
 				return last, err
 			}

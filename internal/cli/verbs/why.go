@@ -66,6 +66,7 @@ A NAME alone that comes first is a node's.`,
 			if err != nil {
 				return err
 			}
+			cmd.typeIn(answer)
 			answer.Rows = slices.DeleteFunc(answer.Rows, func(r why.Row) bool { return !f.wants(&r) })
 			return cmd.print(f.output, q, answer)
 		},
