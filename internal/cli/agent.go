@@ -79,6 +79,7 @@ func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubePr
 	f.StringSliceVar(&config.ImageDirs, "image-dir", nil, "more folders of image archives to import at start")
 	f.StringSliceVar(&config.Servers, "server", nil, "URL of the API server (required); of several, all or some")
 	f.StringVar(&config.Token, "token", "", "token to join with (EVERYNODE_TOKEN)")
+	console.MayBeEmpty(f, "token") // a machine that has joined starts without one, as after its service's token was deleted
 	f.StringVar(tokenFile, "token-file", "", "file that holds the token")
 	f.BoolVar(&config.Rejoin, "rejoin", false, "join with the token even if this machine belongs to a cluster with another authority")
 	f.StringVar(&config.Name, "node-name", hostname(), "name of the node")

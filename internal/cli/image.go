@@ -128,6 +128,9 @@ the same folder always gives the same bytes.`,
 	f.StringVar((*string)(&o.Compression), "compression", string(image.Gzip), "of the layer: gzip, or zstd, which nodes unpack faster")
 	f.StringVar(&o.Architecture, "arch", "", "architecture of the programs in the folder, such as arm64 (default: this machine's)")
 	f.StringVar(&o.User, "user", "", "user or uid[:gid] of containers")
+	for _, words := range []string{"entrypoint", "cmd"} {
+		console.MayBeEmpty(f, words)
+	}
 	for _, name := range []string{"name", "output"} {
 		if err := c.MarkFlagRequired(name); err != nil {
 			panic(err) // only if there is no such flag

@@ -43,7 +43,8 @@ func (f *upFlags) add(flags *pflag.FlagSet) {
 	networkFlags(flags, &f.CNI, &f.KubeProxy, "; what is chosen is kept")
 	flags.BoolVar(&f.Audit, localcluster.FlagAudit, false, "keep a log of who asked what of the API server; what is chosen is kept")
 	flags.StringVar(&f.HostPaths, localcluster.FlagHostPaths, "", hostPathUsage+" (default warn); what is chosen is kept")
-	flags.StringSliceVar(&f.Publish, localcluster.FlagPublish, nil, publishUsage+"; what is chosen is kept")
+	flags.StringSliceVar(&f.Publish, localcluster.FlagPublish, nil, publishUsage+`, or "" for none; what is chosen is kept`)
+	console.MayBeEmpty(flags, localcluster.FlagPublish) // nothing else takes back what was chosen
 	flags.StringVar(&f.Registries, localcluster.FlagRegistries, "", "file of registries' mirrors, certificates and passwords, in the format of k3s; kept for nodes that come later")
 	flags.StringVar(&f.Kubelet, localcluster.FlagKubelet, "", kubeletUsage+"; kept for nodes that come later")
 	flags.StringVar(&f.Containerd, localcluster.FlagContainerd, "", containerdUsage+"; kept for nodes that come later")

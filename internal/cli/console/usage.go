@@ -56,6 +56,9 @@ func flagNames(c *cobra.Command) (names []string) {
 // valueError says what a flag takes. Flags with value types of ours say so
 // themselves.
 func valueError(e *pflag.InvalidValueError) error {
+	if e.GetValue() == "" {
+		return emptyValue(e.GetFlag().Name, "")
+	}
 	given := fmt.Sprintf("--%s %s: ", e.GetFlag().Name, e.GetValue())
 	switch e.GetFlag().Value.Type() {
 	case "int", "int32", "int64":
@@ -83,6 +86,9 @@ func wrapArgs(c *cobra.Command) {
 			err := check(c, args)
 			if c.Flags().Changed("name") && c.Flags().Changed("data-dir") && err == nil {
 				err = errors.New("--name and --data-dir exclude each other: the name chooses the data directory")
+			}
+			if err == nil {
+				err = checkEmpty(c.Flags())
 			}
 			if err == nil {
 				err = c.ValidateRequiredFlags()
