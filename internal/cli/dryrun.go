@@ -13,7 +13,11 @@ import (
 
 // wouldDo prints what `up` would do, and changes nothing.
 func (cmd upCommand) wouldDo(ctx context.Context, o upOptions) error {
-	if err := cmd.preflight(ctx, o); err != nil {
+	dir, err := cmd.preflight(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := dir.Undo(); err != nil {
 		return err
 	}
 	c, err := local.Open(cmd.cluster.dataDir)

@@ -101,7 +101,7 @@ func TestNoClusterOverOthersFiles(t *testing.T) {
 	theirs := []string{"images/holiday.jpg", "nodes/notes.txt", "etcd/member/snap/db", "pki/tls/certs/ca-bundle.crt", "version"}
 	place(t, dir, theirs...)
 	const want = "which everynode did not make"
-	if err := local.PreflightLoopback(dir); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := local.PreflightLoopback(dir); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("preflight: %v", err)
 	}
 	if _, err := local.Create(dir, local.Options{Loopback: true}); err == nil || !strings.Contains(err.Error(), want) {

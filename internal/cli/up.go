@@ -89,7 +89,7 @@ func (cmd upCommand) addContext(ctx context.Context, m *localcluster.Cluster) (f
 // start returns once every node is ready. If it fails, it stops again what it
 // started, unless only some nodes are late: then it returns m, which keeps running.
 func (cmd upCommand) start(ctx context.Context, p *console.Progress, o upOptions) (m *localcluster.Cluster, started bool, err error) {
-	if err := cmd.preflight(ctx, o); err != nil {
+	if _, err := cmd.preflight(ctx, o); err != nil {
 		return nil, false, err
 	}
 	release, err := cmd.cluster.lock()
@@ -135,14 +135,14 @@ func (cmd upCommand) start(ctx context.Context, p *console.Progress, o upOptions
 }
 
 // preflight checks that this machine can run the cluster that exists or that was
-// asked for.
-func (cmd upCommand) preflight(ctx context.Context, o upOptions) error {
+// asked for. It claims the data directory.
+func (cmd upCommand) preflight(ctx context.Context, o upOptions) (*datadir.Dir, error) {
 	c, err := local.Open(cmd.cluster.dataDir)
 	if errors.Is(err, fs.ErrPermission) {
-		return localcluster.Unreadable(cmd.cluster.dataDir, err)
+		return nil, localcluster.Unreadable(cmd.cluster.dataDir, err)
 	}
 	if pid, runs := datadir.Running(localcluster.ServerLock(cmd.cluster.dataDir)); runs && localcluster.IsServerFolder(cmd.cluster.dataDir) {
-		return fmt.Errorf("in %s an `everynode server` runs (pid %d), whose nodes are machines of their own: stop it first, or name another folder with --data-dir", cmd.cluster.dataDir, pid)
+		return nil, fmt.Errorf("in %s an `everynode server` runs (pid %d), whose nodes are machines of their own: stop it first, or name another folder with --data-dir", cmd.cluster.dataDir, pid)
 	}
 	if err == nil && c.Loopback || errors.Is(err, local.ErrNoCluster) && o.Nodes == localcluster.None {
 		return local.PreflightLoopback(cmd.cluster.dataDir)

@@ -22,35 +22,34 @@ import (
 const MinFreeBytes = 1 << 30
 
 // Preflight checks that this machine can host a cluster whose data is in dataDir. It changes nothing, except that it
-// makes dataDir (mode 0700) and marks it if all is well. The error joins one line for each failed check: what is
-// missing, why it is needed, what to do.
-func Preflight(ctx context.Context, dataDir string) error {
+// makes dataDir (mode 0700) and marks it if all is well: Undo of what it returns takes that back. The error joins one line for
+// each failed check: what is missing, why it is needed, what to do.
+func Preflight(ctx context.Context, dataDir string) (*datadir.Dir, error) {
 	if os.Geteuid() != 0 {
-		return errors.New("everynode up needs root, because it makes namespaces, network links and mounts: run it with sudo; " +
+		return nil, errors.New("everynode up needs root, because it makes namespaces, network links and mounts: run it with sudo; " +
 			"or try simulated nodes, which do not need root: everynode up --nodes 0 --simulate 10")
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	return withDisk(dataDir, checkCapabilities(), checkKernel(), checkControllers(), checkPrograms(), checkSandbox())
 }
 
 // PreflightLoopback checks what a cluster on loopback needs. It does not need root.
-func PreflightLoopback(dataDir string) error {
+func PreflightLoopback(dataDir string) (*datadir.Dir, error) {
 	return withDisk(dataDir, checkKernel())
 }
 
 // withDisk claims the data directory and checks its disk. It takes the claim back if that or another check fails.
-func withDisk(dataDir string, others ...error) error {
+func withDisk(dataDir string, others ...error) (*datadir.Dir, error) {
 	dir, err := datadir.Claim(dataDir, datadir.Up)
 	if err != nil {
-		return errors.Join(append(others, err)...)
+		return nil, errors.Join(append(others, err)...)
 	}
-	err = errors.Join(append(others, checkDisk(dir.Path))...)
-	if err != nil {
-		err = errors.Join(err, dir.Undo())
+	if err := errors.Join(append(others, checkDisk(dir.Path))...); err != nil {
+		return nil, errors.Join(err, dir.Undo())
 	}
-	return err
+	return dir, nil
 }
 
 // checkCapabilities finds a root user without the capabilities that nodes need, as in most containers.

@@ -191,20 +191,25 @@ func TestWarnings(t *testing.T) {
 func TestPreflight(t *testing.T) {
 	needMachine(t)
 	dir := filepath.Join(t.TempDir(), "data")
-	if err := Preflight(t.Context(), dir); err != nil && !strings.Contains(err.Error(), "apt-get install") && !strings.Contains(err.Error(), "free some space") {
+	if _, err := Preflight(t.Context(), dir); err != nil && !strings.Contains(err.Error(), "apt-get install") && !strings.Contains(err.Error(), "free some space") {
 		t.Error(err)
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	checkError(t, Preflight(t.Context(), filepath.Join(file, "data")), "cannot be created")
-	checkError(t, Preflight(t.Context(), "/var/log/everynode-test/data"), "belongs to other programs")
+	refused := func(dir, want string) {
+		t.Helper()
+		_, err := Preflight(t.Context(), dir)
+		checkError(t, err, want)
+	}
+	refused(filepath.Join(file, "data"), "cannot be created")
+	refused("/var/log/everynode-test/data", "belongs to other programs")
 	if _, err := os.Stat("/var/log/everynode-test"); err == nil {
 		t.Error("a refused data directory was made")
 	}
 	t.Setenv("PATH", t.TempDir())
-	checkError(t, Preflight(t.Context(), dir), "apt-get install runc")
+	refused(dir, "apt-get install runc")
 	checkError(t, missingControllers(map[string]bool{"cpu": true}, []string{"cpu", "memory", "pids"}), "no cgroup controller memory, pids")
 }
 
