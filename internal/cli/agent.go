@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,11 +49,10 @@ of a cluster the same.`,
 				return err
 			}
 			config.NoKubeProxy = !kubeProxy
-			token, err := agentToken(config.Token, tokenFile)
-			if err != nil {
+			var err error
+			if config.Token, config.NoToken, err = agentToken(c.Flags().Changed("token"), config.Token, tokenFile); err != nil {
 				return err
 			}
-			config.Token = token
 			config.Log = slog.New(slog.NewTextHandler(terminal.Err, nil))
 			defer logfile.KeepOwn(os.Stderr, filepath.Join(config.DataDir, localcluster.AgentName+".log"), config.Log)()
 			return node.Run(c.Context(), config)
@@ -104,28 +104,38 @@ func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubePr
 }
 
 // agentToken finds the token: in the flag, the file or the environment, in this
-// order. "" is fine for a node that has joined before.
-func agentToken(flag, file string) (string, error) {
+// order. A node that has joined before needs none. missing says why there is none
+// where the user meant to give one.
+func agentToken(given bool, flag, file string) (token, missing string, err error) {
 	switch {
-	case flag != "" && file != "":
-		return "", console.Usage(errors.New("--token and --token-file exclude each other: give one of them"))
-	case flag != "":
-		return flag, nil
+	case given && file != "":
+		return "", "", console.Usage(errors.New("--token and --token-file exclude each other: give one of them"))
 	case file != "":
-		data, err := os.ReadFile(file)
-		if errors.Is(err, os.ErrNotExist) {
-			return "", nil // local nodes: the file is gone once the node has joined
-		}
-		if err != nil {
-			return "", fmt.Errorf("read the token: %w", err)
-		}
-		if err := datadir.CheckSecret(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return "", fmt.Errorf("--token-file: %w", err)
-		}
-		return strings.TrimSpace(string(data)), nil
-	default:
-		return os.Getenv("EVERYNODE_TOKEN"), nil
+		return tokenIn(file)
 	}
+	if token = cmp.Or(flag, os.Getenv("EVERYNODE_TOKEN")); token == "" && given {
+		missing = "--token is empty"
+	}
+	return token, missing, nil
+}
+
+// tokenIn reads the token in a file. The one of local nodes is gone once they have
+// joined, and people may delete theirs.
+func tokenIn(file string) (token, missing string, err error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Sprintf("there is no file %s (--token-file)", file), nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read the token: %w", err)
+	}
+	if err := datadir.CheckSecret(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", "", fmt.Errorf("--token-file: %w", err)
+	}
+	if token = strings.TrimSpace(string(data)); token == "" {
+		missing = fmt.Sprintf("the file %s (--token-file) is empty", file)
+	}
+	return token, missing, nil
 }
 
 func hostname() string {

@@ -40,8 +40,8 @@ nodes, pods and DaemonSets. Keys, tokens and the specifications of pods are left
   everynode logs --export report.tar.gz`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			if export != "" && (len(args) > 0 || follow) {
-				return console.Usage(errors.New("--export takes all logs: give no name and no --follow with it"))
+			if export != "" && (len(args) > 0 || follow || c.Flags().Changed("tail")) {
+				return console.Usage(errors.New("--export takes all logs: give no name, no --follow and no --tail with it"))
 			}
 			if tail < 0 {
 				return console.Usage(fmt.Errorf("--tail %d: give a number of lines", tail))

@@ -36,19 +36,22 @@ func (cmd nodeCommands) command() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	cmd.cluster.addFlags(c)
-	simulate, sizes := false, (*sizeFlags)(nil)
+	simulate, size := false, local.Size{}
 	add := cmd.action("add", "Add nodes and wait until they are Ready", func(ctx context.Context, m *localcluster.Cluster, name string) error {
 		if simulate {
 			return cmd.simulateAdd(ctx, m, name)
 		}
-		size, err := sizes.size()
-		if err != nil {
-			return err
-		}
 		return cmd.add(ctx, m, name, size)
 	})
-	sizes = newSizeFlags(add.Flags())
+	sizes := newSizeFlags(add.Flags())
 	add.Flags().BoolVar(&simulate, "simulate", false, "add a simulated node")
+	add.PreRunE = func(*cobra.Command, []string) (err error) {
+		if simulate {
+			return sizes.checkSimulated()
+		}
+		size, err = sizes.size()
+		return err
+	}
 	c.AddCommand(add,
 		cmd.action("rm", "Stop nodes, delete them from the cluster, and delete their data", cmd.orSimulated(cmd.remove, cmd.simulateRemove)),
 		cmd.action("stop", "Stop nodes' machines, as if they lost power", cmd.orSimulated(cmd.stop, cmd.simulateStop)),

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/pflag"
@@ -18,6 +19,14 @@ func newSizeFlags(flags *pflag.FlagSet) *sizeFlags {
 	flags.StringVar(&s.cpu, "node-cpu", "", "CPUs that the pods of each new node have together, such as 2 or 500m (default: all)")
 	flags.StringVar(&s.memory, "node-memory", "", "memory that they have together, such as 2Gi (default: all)")
 	return s
+}
+
+// checkSimulated refuses the flags where all new nodes are simulated.
+func (s *sizeFlags) checkSimulated() error {
+	if s.cpu != "" || s.memory != "" {
+		return console.Usage(errors.New("--node-cpu and --node-memory are for real nodes, and simulated ones all have the same size: leave them out"))
+	}
+	return nil
 }
 
 // size reads the flags, and refuses more than this machine has.

@@ -73,6 +73,9 @@ func (f *upFlags) read(flags *pflag.FlagSet, stdin io.Reader) (o upOptions, err 
 	var errs [3]error
 	o.Nodes, errs[0] = nodeCount(f.count, f.simulate.count > 0)
 	o.Size, errs[1] = f.sizes.size()
+	if o.Nodes == localcluster.None {
+		errs[1] = f.sizes.checkSimulated()
+	}
 	o.Addons, errs[2] = f.chosen.choice()
 	return o, errors.Join(append(errs[:], f.simulate.check(), checkCNI(f.CNI), checkHostPaths(f.HostPaths), checkPublished(f.Publish),
 		node.CheckRegistries(f.Registries), node.CheckKubeletConfig(f.Kubelet), node.CheckContainerdConfig(f.Containerd))...)

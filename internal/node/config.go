@@ -32,6 +32,7 @@ type Config struct {
 	ImageDirs []string // directories of image archives imported at start, besides RuntimeDir/images
 	Servers   []string // URLs of API servers, https://host:port; one that answers is enough
 	Token     string   // join token (id.secret@sha256:hash of the CA); only needed until the node has joined
+	NoToken   string   // why there is none, if the user meant to give one
 	Rejoin    bool     // the token may be for a cluster with a different CA from the one that the node has joined
 	NodeIP    string   // IPv4 address of the node; default: the address of the route to the servers
 	Labels    map[string]string

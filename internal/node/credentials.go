@@ -104,6 +104,9 @@ func checkJoinable(cfg Config) error {
 }
 
 func needsToken(cfg Config, because error) error {
+	if cfg.NoToken != "" {
+		because = fmt.Errorf("%w, and %s", because, cfg.NoToken)
+	}
 	return fmt.Errorf("this machine cannot join %s without a token: %w; %s, and give it with --token", strings.Join(cfg.Servers, ", "), because, newToken)
 }
 

@@ -354,6 +354,10 @@ func TestCheckJoinable(t *testing.T) {
 	if err := checkJoinable(cfg); err == nil || !strings.Contains(err.Error(), "without a token: it has not joined yet") {
 		t.Errorf("first start without a token: %v", err)
 	}
+	cfg.NoToken = "there is no file none"
+	if err := checkJoinable(cfg); err == nil || !strings.Contains(err.Error(), "it has not joined yet, and there is no file none; ") {
+		t.Errorf("first start with a token file that does not exist: %v", err)
+	}
 	cfg.Token = "nonsense"
 	if err := checkJoinable(cfg); err == nil || !strings.Contains(err.Error(), "malformed") {
 		t.Errorf("malformed token: %v", err)

@@ -18,7 +18,7 @@ import (
 type auditFlags struct {
 	namespace, output      string
 	current                string // the namespace of names without one
-	namesCluster           bool
+	ofCluster              string // a flag that was given and chooses the cluster
 	allNamespaces, secrets bool
 	files, reasons         []string
 	severity, failOn       string
@@ -58,7 +58,7 @@ with 2 if it could not do its work.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: cmd.complete(&f),
 		RunE: func(c *cobra.Command, args []string) error {
-			f.namesCluster = c.Flags().Changed("kubeconfig") || c.Flags().Changed("context")
+			f.ofCluster = clusterFlag(c)
 			return cmd.run(c.Context(), &f, args)
 		},
 	}
@@ -152,8 +152,8 @@ func (f *auditFlags) check(args []string) (names []setName, err error) {
 	switch {
 	case f.allNamespaces && f.namespace != "":
 		return nil, console.Usage(fmt.Errorf("--all-namespaces and --namespace exclude each other"))
-	case len(f.files) > 0 && f.namesCluster:
-		return nil, console.Usage(fmt.Errorf("--filename and --kubeconfig or --context exclude each other: manifests are judged without a cluster"))
+	case len(f.files) > 0 && f.ofCluster != "":
+		return nil, console.Usage(fmt.Errorf("--filename and --%s exclude each other: manifests are judged without a cluster", f.ofCluster))
 	case len(f.files) > 0 && f.secrets:
 		return nil, console.Usage(fmt.Errorf("--filename and --read-secrets exclude each other: manifests are judged without a cluster"))
 	}

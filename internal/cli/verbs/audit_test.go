@@ -228,7 +228,7 @@ func TestAuditRefuses(t *testing.T) {
 		"/a":                      `"/a" does not name a DaemonSet: give NAME, ds/NAME or NAMESPACE/NAME`,
 		"-n x y/z":                "y/z: it is in another namespace than --namespace x: give ds/NAME, or",
 		"-n x -A":                 "--all-namespaces and --namespace exclude each other",
-		"-f a --kubeconfig b":     "--filename and --kubeconfig or --context exclude each other: manifests are judged without a cluster",
+		"-f a --kubeconfig b":     "--filename and --kubeconfig exclude each other: manifests are judged without a cluster",
 		"-f a --read-secrets":     "--filename and --read-secrets exclude each other: manifests are judged without a cluster",
 		"--fail-on higher":        "--fail-on higher: known are none, low, medium, high; did you mean high?",
 		"--severity none":         "--severity none: known are low, medium, high",

@@ -52,7 +52,7 @@ without a browser, forward the port: ssh -L 8700:127.0.0.1:8700 MACHINE, with --
   everynode ui --replay release.fleet --from 2m     # from two minutes in`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := f.check(c.Flags().Changed("speed") || c.Flags().Changed("from")); err != nil {
+			if err := f.check(c.Flags().Changed("speed") || c.Flags().Changed("from"), clusterFlag(c)); err != nil {
 				return err
 			}
 			return cmd.run(c.Context(), &f)
@@ -72,9 +72,11 @@ without a browser, forward the port: ssh -L 8700:127.0.0.1:8700 MACHINE, with --
 }
 
 // check returns an error for flags that contradict each other. played means that --speed or --from
-// was given.
-func (f *uiFlags) check(played bool) error {
+// was given, ofCluster is a flag that was given and chooses the cluster.
+func (f *uiFlags) check(played bool, ofCluster string) error {
 	switch {
+	case f.replay != "" && ofCluster != "":
+		return console.Usage(fmt.Errorf("--replay and --%s exclude each other: a recording is shown without a cluster", ofCluster))
 	case f.replay != "" && (f.record != "" || f.actions || f.namespace != ""):
 		return console.Usage(errors.New("--replay shows what was: it goes without --record, --allow-actions and --namespace"))
 	case played && f.replay == "":

@@ -31,6 +31,7 @@ func TestUIFlags(t *testing.T) {
 		"--replay f --record g":             "--replay shows what was",
 		"--replay f --allow-actions":        "--replay shows what was",
 		"--replay f -n apps":                "--replay shows what was",
+		"--replay f --kubeconfig k":         "--replay and --kubeconfig exclude each other: a recording is shown without a cluster",
 		"--port 70000":                      "--port 70000: give a port from 1 to 65535",
 		"now":                               "unknown command",
 		"--replay " + "testdata/none.fleet": "play a recording: open testdata/none.fleet",

@@ -44,6 +44,18 @@ func Commands(c *console.Console, cluster Cluster) []*cobra.Command {
 		whyCommand{c, a}.command()}
 }
 
+// clusterFlag returns the name of a flag that was given and says which cluster to ask, or how; "" if there is none.
+func clusterFlag(c *cobra.Command) (name string) {
+	for _, flags := range []*pflag.FlagSet{c.PersistentFlags(), c.InheritedFlags()} {
+		flags.VisitAll(func(f *pflag.Flag) {
+			if f.Changed {
+				name = f.Name
+			}
+		})
+	}
+	return name
+}
+
 // client returns a client of the cluster.
 func (a access) client() (kubernetes.Interface, error) {
 	config, err := a.Config()
