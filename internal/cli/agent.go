@@ -48,6 +48,9 @@ of a cluster the same.`,
 			if err := checkCNI(config.CNI); err != nil {
 				return err
 			}
+			if err := config.Check(); err != nil {
+				return console.WrongCall(c, err)
+			}
 			config.NoKubeProxy = !kubeProxy
 			var err error
 			if config.Token, config.NoToken, err = agentToken(c.Flags().Changed("token"), config.Token, tokenFile); err != nil {

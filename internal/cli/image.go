@@ -99,7 +99,7 @@ func (cmd imageCommands) load(ctx context.Context, m *localcluster.Cluster, file
 }
 
 func (cmd imageCommands) buildCommand() *cobra.Command {
-	o := image.BuildOptions{}
+	o := image.BuildOptions{Compression: image.Gzip}
 	c := &cobra.Command{
 		Use:   "build DIR --name NAME --output FILE",
 		Short: "Pack a folder into an image archive, without a container engine",
@@ -125,7 +125,7 @@ the same folder always gives the same bytes.`,
 	f.StringArrayVar(&o.Env, "env", nil, "NAME=VALUE; may be repeated")
 	f.StringArrayVar(&o.Labels, "label", nil, "NAME=VALUE in the image's configuration; may be repeated")
 	f.StringVar(&o.WorkingDir, "workdir", "", "working directory of containers")
-	f.StringVar((*string)(&o.Compression), "compression", string(image.Gzip), "of the layer: gzip, or zstd, which nodes unpack faster")
+	f.Var(console.OneOf((*string)(&o.Compression), image.Compressions()), "compression", "of the layer: gzip, or zstd, which nodes unpack faster")
 	f.StringVar(&o.Architecture, "arch", "", "architecture of the programs in the folder, such as arm64 (default: this machine's)")
 	f.StringVar(&o.User, "user", "", "user or uid[:gid] of containers")
 	for _, words := range []string{"entrypoint", "cmd"} {

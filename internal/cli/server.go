@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -63,7 +64,10 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 			config.Addons = addons.Chosen(addons.OnMachines(choice))
 			binder, err := view.ParseBinder(bindBy)
 			if err != nil {
-				return console.Usage(fmt.Errorf("--%s: %w", bindByFlag, err))
+				return console.WrongCall(c, fmt.Errorf("--%s: %w", bindByFlag, err))
+			}
+			if err := errors.Join(checkHostPaths(config.HostPathPolicy), controlplane.CheckPodStandard(config.PodSecurity)); err != nil {
+				return console.WrongCall(c, err)
 			}
 			if withEngine {
 				config.DaemonSets = cmd.daemonSets(len(config.EtcdServers) > 0, binder)

@@ -198,7 +198,8 @@ func storageFlags(f *pflag.FlagSet, o *s3.Options) {
 	f.StringVar(&o.Endpoint, "s3-endpoint", "", "URL of the S3-compatible storage, https://HOST[:PORT] (default: Amazon's of the region)")
 	f.StringVar(&o.Region, "s3-region", "", "region of the bucket (default: AWS_REGION, or us-east-1 if there is an endpoint)")
 	f.StringVar(&o.CAFile, "s3-ca-file", "", "authorities that the storage's certificate may be of (default: the system's)")
-	f.StringVar(&o.AddressingStyle, "s3-addressing-style", s3.AddressingAuto, "where requests name the bucket: path, virtual (in the host's name), or auto")
+	o.AddressingStyle = s3.AddressingAuto
+	f.Var(console.OneOf(&o.AddressingStyle, s3.AddressingStyles()), "s3-addressing-style", "where requests name the bucket: path, virtual (in the host's name), or auto")
 	f.StringVar(&o.CredentialsFile, "s3-credentials-file", "", "credentials, in the format of AWS's shared credentials file (default: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SHARED_CREDENTIALS_FILE)")
 	f.BoolVar(&o.Insecure, "s3-insecure", false, "allow storage without TLS on another machine")
 }

@@ -41,7 +41,7 @@ type admissionConfig struct {
 // readAdmission reads the administrator's file, if there is one, and adds the standard
 // for pods unless the file sets it.
 func readAdmission(podSecurity, file string) (c admissionConfig, err error) {
-	if err := checkPodStandard(podSecurity); err != nil {
+	if err := CheckPodStandard(podSecurity); err != nil {
 		return c, err
 	}
 	config := apiserverv1.AdmissionConfiguration{TypeMeta: metav1.TypeMeta{APIVersion: apiserverv1.SchemeGroupVersion.String(), Kind: "AdmissionConfiguration"}}

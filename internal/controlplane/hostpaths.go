@@ -15,7 +15,7 @@ import (
 	"everynode/deploy/policies"
 )
 
-// The values of Config.HostPathPolicy.
+// What a server does about pods with hostPath volumes.
 const (
 	HostPathsOff      = "off"
 	HostPathsWarn     = "warn"
@@ -30,12 +30,14 @@ const (
 	servedValue = "server"
 )
 
-// CheckHostPathPolicy refuses a policy that is neither empty nor one of the constants
-// above. The empty one leaves the cluster as it is.
+// HostPathPolicies are the values of Config.HostPathPolicy.
+func HostPathPolicies() []string { return []string{HostPathsWarn, HostPathsReadOnly, HostPathsOff} }
+
+// CheckHostPathPolicy refuses a policy that is neither empty nor one of HostPathPolicies.
+// The empty one leaves the cluster as it is.
 func CheckHostPathPolicy(policy string) error {
-	known := []string{HostPathsWarn, HostPathsReadOnly, HostPathsOff}
-	if policy != "" && !slices.Contains(known, policy) {
-		return fmt.Errorf("%q is not a policy for host paths: give one of %s", policy, strings.Join(known, ", "))
+	if policy != "" && !slices.Contains(HostPathPolicies(), policy) {
+		return fmt.Errorf("%q is not a policy for host paths: give one of %s", policy, strings.Join(HostPathPolicies(), ", "))
 	}
 	return nil
 }

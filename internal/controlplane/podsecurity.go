@@ -15,7 +15,7 @@ import (
 	podsecurityvalidation "k8s.io/pod-security-admission/admission/api/validation"
 )
 
-// The values of Config.PodSecurity: the Pod Security Standards of Kubernetes.
+// The Pod Security Standards of Kubernetes.
 const (
 	PodsPrivileged = "privileged"
 	PodsBaseline   = "baseline"
@@ -25,11 +25,13 @@ const (
 // podSecurityPlugin is the name of the admission plugin that enforces a standard.
 const podSecurityPlugin = "PodSecurity"
 
-// checkPodStandard refuses a text that is neither empty nor a standard.
-func checkPodStandard(standard string) error {
-	known := []string{PodsPrivileged, PodsBaseline, PodsRestricted}
-	if standard != "" && !slices.Contains(known, standard) {
-		return fmt.Errorf("%q is not a Pod Security Standard (--pod-security): give one of %s", standard, strings.Join(known, ", "))
+// PodStandards are the values of Config.PodSecurity.
+func PodStandards() []string { return []string{PodsPrivileged, PodsBaseline, PodsRestricted} }
+
+// CheckPodStandard refuses a text that is neither empty nor a standard.
+func CheckPodStandard(standard string) error {
+	if standard != "" && !slices.Contains(PodStandards(), standard) {
+		return fmt.Errorf("%q is not a Pod Security Standard (--pod-security): give one of %s", standard, strings.Join(PodStandards(), ", "))
 	}
 	return nil
 }

@@ -97,8 +97,11 @@ func (cfg Config) complete() (Config, error) {
 		}
 		cfg.Name = strings.ToLower(host)
 	}
-	if errs := validation.IsDNS1123Subdomain(cfg.Name); len(errs) > 0 {
-		return cfg, fmt.Errorf("node name %q is not valid: %s; choose another with --node-name", cfg.Name, strings.Join(errs, "; "))
+	if cfg.CNI == "" {
+		cfg.CNI = podnet.Everynode
+	}
+	if err := cfg.Check(); err != nil {
+		return cfg, err
 	}
 	var err error
 	if cfg.hosts, err = upstream.Parse(cfg.Servers); err != nil {
@@ -110,34 +113,38 @@ func (cfg Config) complete() (Config, error) {
 			return cfg, err
 		}
 	}
-	if ip, err := netip.ParseAddr(cfg.NodeIP); err != nil || !ip.Is4() {
-		return cfg, fmt.Errorf("node address %q is not an IPv4 address: a node needs one that the other nodes can reach", cfg.NodeIP)
-	}
-	if cfg.ClusterDNS != "" {
-		if _, err := netip.ParseAddr(cfg.ClusterDNS); err != nil {
-			return cfg, fmt.Errorf("the address of the cluster's DNS %q is not an IP address: correct --cluster-dns, or leave it out", cfg.ClusterDNS)
-		}
-	}
-	if cfg.CNI == "" {
-		cfg.CNI = podnet.Everynode
-	}
-	if err := podnet.Check(cfg.CNI); err != nil {
-		return cfg, fmt.Errorf("--cni %s: %w", cfg.CNI, err)
-	}
 	if cfg.registries, err = readAllRegistries(cfg.RegistryConfigs); err != nil {
 		return cfg, err
 	}
 	if cfg.kubeletFragment, err = readKubeletConfig(cfg.KubeletConfig); err != nil {
 		return cfg, err
 	}
+	cfg.containerdFragment, err = readContainerdConfig(cfg.ContainerdConfig)
+	return cfg, err
+}
+
+// Check returns what is wrong with cfg on any machine. It reads no files.
+func (cfg Config) Check() error {
+	if errs := validation.IsDNS1123Subdomain(cfg.Name); cfg.Name != "" && len(errs) > 0 {
+		return fmt.Errorf("node name %q is not valid: %s; choose another with --node-name", cfg.Name, strings.Join(errs, "; "))
+	}
 	if cfg.ContainerdConfig != "" && cfg.ContainerRuntimeEndpoint != "" {
-		return cfg, errors.New("--containerd-config is for everynode's own containerd: leave it out, or --container-runtime-endpoint")
+		return errors.New("--containerd-config is for everynode's own containerd: leave it out, or --container-runtime-endpoint")
 	}
-	if cfg.containerdFragment, err = readContainerdConfig(cfg.ContainerdConfig); err != nil {
-		return cfg, err
+	if _, err := upstream.Parse(cfg.Servers); err != nil {
+		return err
 	}
-	_, err = cfg.taints()
-	return cfg, errors.Join(validateLabels(cfg.Labels), err, validateReserved(cfg.Reserved))
+	if ip, err := netip.ParseAddr(cfg.NodeIP); cfg.NodeIP != "" && (err != nil || !ip.Is4()) {
+		return fmt.Errorf("node address %q is not an IPv4 address: a node needs one that the other nodes can reach", cfg.NodeIP)
+	}
+	if _, err := netip.ParseAddr(cfg.ClusterDNS); cfg.ClusterDNS != "" && err != nil {
+		return fmt.Errorf("the address of the cluster's DNS %q is not an IP address: correct --cluster-dns, or leave it out", cfg.ClusterDNS)
+	}
+	if err := podnet.Check(cfg.CNI); cfg.CNI != "" && err != nil {
+		return fmt.Errorf("--cni %s: %w", cfg.CNI, err)
+	}
+	_, err := cfg.taints()
+	return errors.Join(validateLabels(cfg.Labels), err, validateReserved(cfg.Reserved))
 }
 
 // taints parses the taints with which a new node registers.

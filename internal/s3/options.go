@@ -24,6 +24,9 @@ const (
 	AddressingPath    = "path"
 )
 
+// AddressingStyles are the values of Options.AddressingStyle.
+func AddressingStyles() []string { return []string{AddressingAuto, AddressingVirtual, AddressingPath} }
+
 // Options say how storage is reached, and with which credentials. They have no secrets.
 type Options struct {
 	// Endpoint is a URL, https://HOST[:PORT]; default: Amazon's endpoint for Region.
@@ -119,7 +122,7 @@ func (o Options) lookup() (minio.BucketLookupType, error) {
 	case AddressingPath:
 		return minio.BucketLookupPath, nil
 	}
-	return 0, fmt.Errorf("--s3-addressing-style %q: give %s, %s or %s", o.AddressingStyle, AddressingAuto, AddressingVirtual, AddressingPath)
+	return 0, fmt.Errorf("--s3-addressing-style %q: give one of %s", o.AddressingStyle, strings.Join(AddressingStyles(), ", "))
 }
 
 // credentials reads them once: a client lives as long as one task. from says where

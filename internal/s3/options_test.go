@@ -85,7 +85,7 @@ func TestEndpoints(t *testing.T) {
 		{Options{Endpoint: "https://minio.example.com/backup"}, "the bucket belongs in s3://BUCKET/FOLDER"},
 		{Options{Endpoint: "http://192.0.2.1:9000"}, "has no TLS, so anyone on the way"},
 		{Options{Endpoint: "http://localhost.example.com"}, "has no TLS"},
-		{Options{Endpoint: "https://a", AddressingStyle: "host"}, "give auto, virtual or path"},
+		{Options{Endpoint: "https://a", AddressingStyle: "host"}, "give one of auto, virtual, path"},
 		{Options{Endpoint: "https://a", CAFile: notCA}, "has no certificate in PEM format"},
 		{Options{Endpoint: "https://a", CAFile: "missing"}, "--s3-ca-file: stat missing"},
 		{Options{Endpoint: "https://a", CAFile: open}, "chmod go-w"},

@@ -21,8 +21,8 @@ func ExitOnWrongCall(c *cobra.Command, code int) {
 	c.Annotations[wrongCallCode] = strconv.Itoa(code)
 }
 
-// seeHelp makes err a usage error and points to the command's help.
-func seeHelp(c *cobra.Command, err error) error {
+// WrongCall makes err a usage error and points to the command's help.
+func WrongCall(c *cobra.Command, err error) error {
 	err = usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	if code, wrong := strconv.Atoi(c.Annotations[wrongCallCode]); wrong == nil {
 		return Failure(err, code)
@@ -41,7 +41,7 @@ func flagError(c *cobra.Command, err error) error {
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "":
 		err = fmt.Errorf("%w%s", err, DidYouMean("--"+unknown.GetSpecifiedName(), flagNames(c)))
 	}
-	return seeHelp(c, err)
+	return WrongCall(c, err)
 }
 
 func flagNames(c *cobra.Command) (names []string) {
@@ -65,6 +65,8 @@ func valueError(e *pflag.InvalidValueError) error {
 		return errors.New(given + "give a whole number")
 	case "uint", "uint32", "uint64":
 		return errors.New(given + "give a whole number that is not negative")
+	case "float32", "float64":
+		return errors.New(given + "give a number")
 	case "duration":
 		return errors.New(given + "give a time such as 90s, 10m or 24h")
 	case "bool":
@@ -76,25 +78,12 @@ func valueError(e *pflag.InvalidValueError) error {
 }
 
 // wrapArgs makes wrong arguments and missing flags of every command usage errors,
-// and suggests the command that was meant.
+// and suggests what was meant.
 func wrapArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			if len(args) > 0 && c.HasAvailableSubCommands() {
-				return seeHelp(c, fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), suggestion(c, args[0])))
-			}
-			err := check(c, args)
-			if c.Flags().Changed("name") && c.Flags().Changed("data-dir") && err == nil {
-				err = errors.New("--name and --data-dir exclude each other: the name chooses the data directory")
-			}
-			if err == nil {
-				err = checkEmpty(c.Flags())
-			}
-			if err == nil {
-				err = c.ValidateRequiredFlags()
-			}
-			if err != nil {
-				return seeHelp(c, err)
+			if err := checkCall(c, check, args); err != nil {
+				return WrongCall(c, err)
 			}
 			return nil
 		}
@@ -102,6 +91,23 @@ func wrapArgs(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		wrapArgs(sub)
 	}
+}
+
+// checkCall checks the arguments, which check is for, and the flags.
+func checkCall(c *cobra.Command, check cobra.PositionalArgs, args []string) error {
+	if len(args) > 0 && c.HasAvailableSubCommands() {
+		return fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), suggestion(c, args[0]))
+	}
+	if err := check(c, args); err != nil {
+		return argsError(c, args, err)
+	}
+	if c.Flags().Changed("name") && c.Flags().Changed("data-dir") {
+		return errors.New("--name and --data-dir exclude each other: the name chooses the data directory")
+	}
+	if err := checkEmpty(c.Flags()); err != nil {
+		return err
+	}
+	return c.ValidateRequiredFlags()
 }
 
 // suggestion suggests the subcommand that was meant: by another name that users

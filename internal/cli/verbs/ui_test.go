@@ -33,7 +33,7 @@ func TestUIFlags(t *testing.T) {
 		"--replay f -n apps":                "--replay shows what was",
 		"--replay f --kubeconfig k":         "--replay and --kubeconfig exclude each other: a recording is shown without a cluster",
 		"--port 70000":                      "--port 70000: give a port from 1 to 65535",
-		"now":                               "unknown command",
+		"now":                               `now: "everynode ui" takes no arguments; did you mean -n now?`,
 		"--replay " + "testdata/none.fleet": "play a recording: open testdata/none.fleet",
 	} {
 		var errs bytes.Buffer

@@ -55,6 +55,9 @@ restarts, in either direction.`,
 					return err
 				}
 			}
+			if err := s.check(); err != nil {
+				return WrongCall(cmd, err)
+			}
 			return s.run(cmd.Context(), cmd.ErrOrStderr())
 		},
 	}
@@ -66,9 +69,6 @@ restarts, in either direction.`,
 
 // run serves the endpoints and runs the engine until ctx ends.
 func (s settings) run(ctx context.Context, stderr io.Writer) error {
-	if err := s.check(); err != nil {
-		return err
-	}
 	limit := tuneMemory(rootFS(), os.Getenv)
 	client, err := s.client()
 	if err != nil {

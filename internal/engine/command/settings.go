@@ -76,7 +76,7 @@ func (s *settings) load(file string, given *pflag.FlagSet) error {
 	}
 	from, err := parseConfig(text)
 	if err != nil {
-		return fmt.Errorf("--config %s: %w", file, err)
+		return wrongCall{fmt.Errorf("--config %s: %w", file, err)}
 	}
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	from.bind(flags)

@@ -118,3 +118,21 @@ func TestSettingsThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// Flags and files that cannot be are wrong calls. A file that cannot be read is not.
+func TestWrongSettingsAreWrongCalls(t *testing.T) {
+	for line, want := range map[string]int{
+		"--mode=foo":       2,
+		"--log-format=xml": 2,
+		"--create-qps=-5":  2,
+		"--config=" + write(t, "pod.yaml", "apiVersion: v1\nkind: Pod\n"): 2,
+		"--config=none": 1,
+	} {
+		cmd := New()
+		cmd.SetArgs(strings.Fields(line))
+		cmd.SilenceErrors = true
+		if code := ExitCode(cmd.ExecuteContext(t.Context())); code != want {
+			t.Errorf("%s: exit code %d, want %d", line, code, want)
+		}
+	}
+}

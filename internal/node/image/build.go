@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,9 @@ const (
 	Zstd Compression = "zstd"
 )
 
+// Compressions are the values of Compression.
+func Compressions() []string { return []string{string(Gzip), string(Zstd)} }
+
 // Build makes an OCI archive of a directory, without a container engine. The image has one
 // layer and depends on nothing but the options and the names, contents,
 // permissions and link targets below Dir: owners become root, times the epoch, hard links files,
@@ -106,8 +110,8 @@ func checkBuild(opts BuildOptions) (string, error) {
 	if opts.Output == "" {
 		return "", errors.New("no output file given")
 	}
-	if c := opts.Compression; c != "" && c != Gzip && c != Zstd {
-		return "", fmt.Errorf("bad compression %q: a layer is compressed with %s or %s", c, Gzip, Zstd)
+	if c := opts.Compression; c != "" && !slices.Contains(Compressions(), string(c)) {
+		return "", fmt.Errorf("bad compression %q: a layer is compressed with %s", c, strings.Join(Compressions(), " or "))
 	}
 	for what, pairs := range map[string][]string{"environment variable": opts.Env, "label": opts.Labels} {
 		for _, pair := range pairs {
