@@ -88,7 +88,7 @@ func (g *game) add(p *plan.Pod) {
 		// No kubelet reports for it.
 	case !p.Deleted.IsZero():
 		g.expect(later(p.Deleted.Add(g.in.Stop), g.now), p, true)
-	case !p.Ready && !p.WasReady && p.Phase <= plan.Running && p.Created.Add(g.in.Start).After(g.now):
+	case !p.Ready && !p.WasReady && p.Phase <= plan.Running && !p.Created.Add(g.in.Start).Before(g.now): // as soon as it is made, if it takes no time
 		g.expect(p.Created.Add(g.in.Start), p, false)
 	}
 }

@@ -20,7 +20,7 @@ type forecastFlags struct {
 	namespace, output string
 	policy            string
 	files             []string
-	start, stop       time.Duration
+	start, stop       *time.Duration // nil: not given
 	serverSide        bool
 }
 
@@ -31,7 +31,7 @@ type planCommand struct {
 }
 
 func (cmd planCommand) command() *cobra.Command {
-	f := forecastFlags{}
+	f, start, stop := forecastFlags{}, time.Duration(0), time.Duration(0)
 	c := &cobra.Command{
 		Use:   "plan -f FILE",
 		Short: "Say what a change of a DaemonSet would do, node by node, before it is made",
@@ -52,6 +52,12 @@ rules of apps/v1, but for the order of the nodes.`,
   everynode plan -f agent.yaml --policy policy.yaml        # in which waves a policy would do it`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if c.Flags().Changed("start") {
+				f.start = &start
+			}
+			if c.Flags().Changed("stop") {
+				f.stop = &stop
+			}
 			if err := f.check(); err != nil {
 				return err
 			}
@@ -63,8 +69,8 @@ rules of apps/v1, but for the order of the nodes.`,
 	flags.StringSliceVarP(&f.files, "filename", "f", nil, "files with DaemonSets, as they are to be (-: standard input); other kinds in them are left out")
 	cmd.cluster.namespaceFlag(c, c.Flags(), &f.namespace, "DaemonSets that name none", current)
 	flags.BoolVar(&f.serverSide, "server-side", false, "as 'kubectl apply --server-side' would change it")
-	flags.DurationVar(&f.start, "start", 0, "how long a pod takes until it is ready (default: as those that there are, else 10s)")
-	flags.DurationVar(&f.stop, "stop", 0, "how long a deleted pod takes to end (default: at once in the first figure, its grace period in the second)")
+	flags.DurationVar(&start, "start", 0, "how long a pod takes until it is ready (default: as those that there are, else 10s)")
+	flags.DurationVar(&stop, "stop", 0, "how long a deleted pod takes to end (default: at once in the first figure, its grace period in the second)")
 	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: say in which waves it would release the change, which nodes come first, and how long it takes (default: the policy of the cluster that the DaemonSet follows)")
 	console.OutputFlag(c, &f.output, "wide")
 	if err := c.MarkFlagRequired("filename"); err != nil {
@@ -74,8 +80,10 @@ rules of apps/v1, but for the order of the nodes.`,
 }
 
 func (f *forecastFlags) check() error {
-	if f.start < 0 || f.stop < 0 {
-		return console.Usage(fmt.Errorf("--start %s, --stop %s: give a time that is not negative", f.start, f.stop))
+	for flag, given := range map[string]*time.Duration{"start": f.start, "stop": f.stop} {
+		if given != nil && *given < 0 {
+			return console.Usage(fmt.Errorf("--%s %s: give a time that is not negative", flag, *given))
+		}
 	}
 	if f.policy == "-" && slices.Contains(f.files, "-") {
 		return console.Usage(errors.New("-f - and --policy - both read standard input: give one of them as a file"))

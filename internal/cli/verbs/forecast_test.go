@@ -7,6 +7,10 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"everynode/internal/forecast"
 	"everynode/internal/plan"
 )
@@ -47,17 +51,49 @@ func TestStartOf(t *testing.T) {
 		return plan.Pod{Created: at, Ready: true, ReadySince: at.Add(after)}
 	}
 	pods := []plan.Pod{ready(9 * time.Second), {Created: at}, ready(time.Hour), ready(3 * time.Second), {Created: at, Ready: true}}
-	if d, n := startOf([]plan.Pod{ready(0), ready(0), ready(2 * time.Second)}, 0); d != time.Second || n != 3 {
+	if d, n := startOf([]plan.Pod{ready(0), ready(0), ready(2 * time.Second)}, nil); d != time.Second || n != 3 {
 		t.Errorf("of pods that take less than a second the middle is %s of %d", d, n)
 	}
-	if d, n := startOf(pods, 0); d != 9*time.Second || n != 3 {
+	if d, n := startOf(pods, nil); d != 9*time.Second || n != 3 {
 		t.Errorf("the middle is %s of %d", d, n)
 	}
-	if d, n := startOf(pods, time.Second); d != time.Second || n != 0 {
-		t.Errorf("given is %s of %d", d, n)
+	for _, given := range []time.Duration{0, time.Second} {
+		if d, n := startOf(pods, &given); d != given || n != 0 {
+			t.Errorf("given %s is %s of %d", given, d, n)
+		}
 	}
-	if d, n := startOf(nil, 0); d != assumedStart || n != 0 {
+	if d, n := startOf(nil, nil); d != assumedStart || n != 0 {
 		t.Errorf("assumed is %s of %d", d, n)
+	}
+}
+
+// A time of zero that the user gives is not one that is left out.
+func TestForecastOfNoTime(t *testing.T) {
+	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: "uid"}}
+	ds.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "agent"}}
+	ds.Spec.Template.Labels = ds.Spec.Selector.MatchLabels
+	old := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "p", Labels: map[string]string{"app": "agent", appsv1.ControllerRevisionHashLabelKey: "before"},
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(ds, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))}}}
+	old.Spec.NodeName, old.Status.Phase = "n1", corev1.PodRunning
+	w := &forecastWorld{now: time.Now(), reader: &auditReader{}, nodes: []plan.Node{{Name: "n1", UID: "n1", Ready: true}}, pods: map[string][]corev1.Pod{"default/agent": {old}}}
+	zero, second := time.Duration(0), time.Second
+	for _, tc := range []struct {
+		f           forecastFlags
+		least, most float64
+	}{
+		{forecastFlags{}, 10, 40}, // a guess, and the usual grace period
+		{forecastFlags{stop: &zero}, 10, 10},
+		{forecastFlags{start: &zero}, 0, 30},
+		{forecastFlags{start: &zero, stop: &zero}, 0, 0},
+		{forecastFlags{start: &second, stop: &second}, 2, 2},
+	} {
+		s, err := w.forecast(ds, &tc.f, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.AtLeast != tc.least || s.AtMost != tc.most || len(s.Left) > 0 {
+			t.Errorf("%+v takes from %gs to %gs, want %g to %g; left: %+v", tc.f, s.AtLeast, s.AtMost, tc.least, tc.most, s.Left)
+		}
 	}
 }
 

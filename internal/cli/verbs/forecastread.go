@@ -243,12 +243,12 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	if policy == nil {
 		policy = w.followed(ds, s)
 	}
-	most := f.stop
-	if most == 0 {
-		most = gracePeriod(ds)
+	least, most := time.Duration(0), gracePeriod(ds)
+	if f.stop != nil {
+		least, most = *f.stop, *f.stop
 	}
 	in.Assisted = w.assisted
-	fast, slow := courseOf(in, ds, policy, f.stop), courseOf(in, ds, policy, most)
+	fast, slow := courseOf(in, ds, policy, least), courseOf(in, ds, policy, most)
 	s.fill(fast, slow)
 	s.Warnings = slices.Concat(s.Warnings, playWarnings(fast, slow), auditWarnings(audit.Audit(w.judged(ds, policy))))
 	if policy != nil {
@@ -336,8 +336,8 @@ func courseOf(in forecast.Input, ds *appsv1.DaemonSet, policy *givenPolicy, stop
 const assumedStart = 10 * time.Second
 
 // startOf returns the median time that pods take until they are ready, and how many pods
-// it is measured on. If given is positive, it returns that and 0.
-func startOf(pods []plan.Pod, given time.Duration) (time.Duration, int) {
+// it is measured on. If a time is given, it returns that and 0.
+func startOf(pods []plan.Pod, given *time.Duration) (time.Duration, int) {
 	var took []time.Duration
 	for i := range pods {
 		// The API's times are whole seconds: a shorter time counts as one.
@@ -346,8 +346,8 @@ func startOf(pods []plan.Pod, given time.Duration) (time.Duration, int) {
 		}
 	}
 	switch {
-	case given > 0:
-		return given, 0
+	case given != nil:
+		return *given, 0
 	case len(took) == 0:
 		return assumedStart, 0
 	}
