@@ -16,7 +16,7 @@ import (
 )
 
 func (cmd imageCommands) pushCommand() *cobra.Command {
-	name := ""
+	as := ""
 	c := &cobra.Command{
 		Use:   "push FILE...",
 		Short: "Push image archives (OCI or docker-archive) to the cluster's registry",
@@ -25,21 +25,21 @@ the names that they have, which begin with the registry, as localhost:5000/agent
 other tool can push there as well.`,
 		Example: `  everynode image build rootfs --name localhost:5000/agent:1 --entrypoint /agent --output agent.tar
   everynode image push agent.tar
-  everynode image push other.tar --name localhost:5000/other:2`,
+  everynode image push other.tar --as localhost:5000/other:2`,
 		Args: console.AtLeastOne("archive"),
 		RunE: func(c *cobra.Command, files []string) error {
-			if name != "" && len(files) > 1 {
-				return console.Usage(errors.New("--name is for one archive: push them one by one"))
+			if as != "" && len(files) > 1 {
+				return console.Usage(errors.New("--as is for one archive: push them one by one"))
 			}
-			return cmd.push(c.Context(), files, name)
+			return cmd.push(c.Context(), files, as)
 		},
 	}
 	cmd.cluster.addFlags(c)
-	c.Flags().StringVar(&name, "name", "", "another name for the image")
+	c.Flags().StringVar(&as, "as", "", "another name for the image, if the archive has only one")
 	return c
 }
 
-func (cmd imageCommands) push(ctx context.Context, files []string, name string) error {
+func (cmd imageCommands) push(ctx context.Context, files []string, as string) error {
 	if err := areFiles(files); err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (cmd imageCommands) push(ctx context.Context, files []string, name string) 
 	logrus.SetLevel(logrus.ErrorLevel)
 	to := image.Registry{Host: registry.Host, Address: registry.Push.String()}
 	for _, file := range files {
-		names, err := to.Push(ctx, file, name)
+		names, err := to.Push(ctx, file, as)
 		for _, pushed := range names {
 			fmt.Fprintf(cmd.Out, "%s pushed\n", pushed)
 		}

@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/cli/localcluster"
 	"everynode/internal/local"
 )
@@ -28,6 +29,7 @@ func (o *ownCluster) AddFlags(c *cobra.Command) {
 	for _, name := range []string{"kubeconfig", "name", "data-dir"} {
 		o.flags = append(o.flags, c.PersistentFlags().Lookup(name))
 	}
+	console.ChoosesCluster(c.PersistentFlags(), "kubeconfig")
 }
 
 // Config is the client configuration for its API server.

@@ -25,6 +25,7 @@ type target struct {
 func (t *target) addFlags(c *cobra.Command) {
 	c.PersistentFlags().StringVar(&t.dataDir, "data-dir", localcluster.DataDirFromEnv(), "where the cluster's state is kept (EVERYNODE_DATA_DIR)")
 	c.PersistentFlags().Var(&clusterName{dataDir: &t.dataDir}, "name", "name of the cluster, of several: chooses the data directory")
+	console.ChoosesCluster(c.PersistentFlags(), "data-dir", "name")
 }
 
 // open reads the cluster in the data directory.

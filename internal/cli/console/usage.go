@@ -101,10 +101,7 @@ func checkCall(c *cobra.Command, check cobra.PositionalArgs, args []string) erro
 	if err := check(c, args); err != nil {
 		return argsError(c, args, err)
 	}
-	if c.Flags().Changed("name") && c.Flags().Changed("data-dir") {
-		return errors.New("--name and --data-dir exclude each other: the name chooses the data directory")
-	}
-	if err := checkEmpty(c.Flags()); err != nil {
+	if err := checkFlags(c.Flags()); err != nil {
 		return err
 	}
 	return c.ValidateRequiredFlags()

@@ -72,7 +72,7 @@ func (r Registry) names(file string, contents []archived, as string) (map[string
 		name := c.name
 		if as != "" {
 			if len(contents) > 1 {
-				return nil, fmt.Errorf("%s contains %d images, and only one of them could be called %s: leave out --name", file, len(contents), as)
+				return nil, fmt.Errorf("%s contains %d images, and only one of them could be called %s: leave out --as", file, len(contents), as)
 			}
 			name = normalizeName(as)
 		}
@@ -82,7 +82,7 @@ func (r Registry) names(file string, contents []archived, as string) (map[string
 		}
 		if reference.Domain(named) != r.Host {
 			own := r.Host + "/" + reference.Path(named) + ":" + tagOf(named)
-			return nil, fmt.Errorf("%s names another registry than %s: give it a name there, such as --name %s", name, r.Host, own)
+			return nil, fmt.Errorf("%s names another registry than %s: give it a name there, such as --as %s", name, r.Host, own)
 		}
 		names[c.name] = name
 	}

@@ -67,8 +67,8 @@ func TestPush(t *testing.T) {
 		}
 	}
 	for as, want := range map[string]string{
-		"agent:2":                 "names another registry than localhost:5000: give it a name there, such as --name localhost:5000/library/agent:2",
-		"localhost:5001/agent":    "such as --name localhost:5000/agent:latest",
+		"agent:2":                 "names another registry than localhost:5000: give it a name there, such as --as localhost:5000/library/agent:2",
+		"localhost:5001/agent":    "such as --as localhost:5000/agent:latest",
 		"localhost:5000/Agent of": "bad image name",
 	} {
 		if _, err := r.Push(t.Context(), file, as); err == nil || !strings.Contains(err.Error(), want) {
