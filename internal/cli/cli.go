@@ -28,7 +28,7 @@ const versionFlag = "version"
 // Main runs the command line and returns the exit code.
 func Main(args []string, in io.Reader, out, errw io.Writer) int {
 	if filepath.Base(args[0]) == "kubectl" {
-		return runKubectl(args[1:], localcluster.DataDirFromEnv())
+		return runKubectl(args[1:], localcluster.DataDirFromEnv(), namedByEnv())
 	}
 	a := newApp(in, out, errw)
 	root := a.root()
@@ -70,7 +70,7 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	}
 	c, cluster := &a.Console, &a.cluster
 	root.AddCommand(upCommand{c, cluster}.command(), downCommand{c, cluster}.command(), listCommand(c), statusCommand{c, cluster}.command(),
-		nodeCommands{c, cluster}.command(), imageCommands{c, cluster}.command(), kubeconfigCommand(c, cluster), kubectlCommand(),
+		nodeCommands{c, cluster}.command(), imageCommands{c, cluster}.command(), kubeconfigCommand(c, cluster), kubectlCommand(cluster),
 		serverCommand{c, cluster}.command(), tokenCommands{c, cluster}.command(), agentCommand(c), controllerCommand(),
 		logsCommand{c, cluster}.command(), versionCommand(c))
 	root.AddCommand(verbs.Commands(c, &ownCluster{cluster: cluster})...)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -28,32 +29,79 @@ import (
 	"everynode/internal/cli/localcluster"
 )
 
-func kubectlCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "kubectl [ARGUMENTS]",
+func kubectlCommand(cluster *target) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "kubectl [--name NAME | --data-dir DIR] [ARGUMENTS]",
 		Short: "Stock kubectl, pointed at the cluster of this machine",
 		Long: `kubectl as Kubernetes ships it. Unless --kubeconfig or KUBECONFIG says otherwise
 it talks to the cluster of this machine (EVERYNODE_DATA_DIR); where there is none in the
-usual place, to that of your own kubeconfig.
-A link named kubectl to this binary does the same.`,
+usual place, to that of your own kubeconfig. --name and --data-dir come before kubectl's
+own arguments, and win over KUBECONFIG.
+A link named kubectl to this binary does the same, without these two.`,
 		Example: `  everynode kubectl get nodes
+  everynode kubectl --name staging get nodes
   everynode kubectl apply -f examples/node-audit-daemonset.yaml`,
 		DisableFlagParsing: true,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if code := runKubectl(args, localcluster.DataDirFromEnv()); code != console.ExitOK {
+		RunE: func(c *cobra.Command, args []string) error {
+			own, args := ownFlags(args)
+			if err := console.Parse(c, c.PersistentFlags(), own); err != nil {
+				return err
+			}
+			if len(own) > 0 {
+				if err := cluster.chooseForKubectl(c, args); err != nil {
+					return err
+				}
+			}
+			if code := runKubectl(args, cluster.dataDir, len(own) > 0 || namedByEnv()); code != console.ExitOK {
 				return console.ExitStatus(code)
 			}
 			return nil
 		},
 	}
+	cluster.addFlags(c)
+	return c
 }
 
+// ownFlags takes the flags that choose the cluster off the beginning of the arguments. After
+// the name of a command of kubectl, flags of the same names are kubectl's.
+func ownFlags(args []string) (own, kubectls []string) {
+	for len(args) > 0 {
+		name, _, whole := strings.Cut(args[0], "=")
+		if name != "--name" && name != "--data-dir" {
+			break
+		}
+		n := 2
+		if whole {
+			n = 1
+		}
+		n = min(n, len(args))
+		own, args = append(own, args[:n]...), args[n:]
+	}
+	return own, args
+}
+
+// chooseForKubectl lets nothing else choose the cluster if flags have named it.
+func (t *target) chooseForKubectl(c *cobra.Command, args []string) error {
+	if namesCluster(args) {
+		return console.WrongCall(c, errors.New("--name and --data-dir go without kubectl's --kubeconfig and --server: each of them chooses the cluster"))
+	}
+	if _, err := os.Stat(localcluster.AdminKubeconfig(t.dataDir)); err != nil {
+		return localcluster.Unreadable(t.dataDir, err)
+	}
+	return os.Unsetenv("KUBECONFIG")
+}
+
+// namedByEnv reports whether the environment names the data directory.
+func namedByEnv() bool { return os.Getenv("EVERYNODE_DATA_DIR") != "" }
+
 // runKubectl runs kubectl in this process. If the command fails, kubectl ends the
-// process itself, with its own exit code.
-func runKubectl(args []string, dataDir string) int {
+// process itself, with its own exit code. named means that the user has named the
+// data directory.
+func runKubectl(args []string, dataDir string, named bool) int {
 	os.Args = append([]string{"kubectl"}, args...) // kubectl finds its plugins by os.Args
 	config := localcluster.AdminKubeconfig(dataDir)
-	if _, err := os.Stat(config); err == nil && usesDefaultConfig(args) {
+	byDefault := usesDefaultConfig(args)
+	if _, err := os.Stat(config); err == nil && byDefault {
 		if err := os.Setenv("KUBECONFIG", config); err != nil {
 			fmt.Fprintf(os.Stderr, "error: %v\n", err)
 			return console.ExitError
@@ -71,8 +119,7 @@ func runKubectl(args []string, dataDir string) int {
 		Arguments:     os.Args,
 		IOStreams:     streams,
 		ConfigFlags: flags.WithWrapConfigFn(func(c *rest.Config) *rest.Config {
-			named := usesDefaultConfig(args) && os.Getenv("EVERYNODE_DATA_DIR") != ""
-			if err := unreachable(c, dataDir, named, kubeconfigsOf(args)); err != nil {
+			if err := unreachable(c, dataDir, named && byDefault, kubeconfigsOf(args)); err != nil {
 				c.Dial = refuseToDial(err)
 			}
 			return c
@@ -144,16 +191,18 @@ func kubeconfigsOf(args []string) []string {
 // usesDefaultConfig reports whether neither the environment nor a flag names the
 // cluster.
 func usesDefaultConfig(args []string) bool {
-	if os.Getenv("KUBECONFIG") != "" {
-		return false
-	}
+	return os.Getenv("KUBECONFIG") == "" && !namesCluster(args)
+}
+
+// namesCluster reports whether a flag of kubectl names the cluster.
+func namesCluster(args []string) bool {
 	for _, arg := range args {
 		switch name, _, _ := strings.Cut(arg, "="); name {
 		case "--":
-			return true
-		case "--kubeconfig", "--server", "-s":
 			return false
+		case "--kubeconfig", "--server", "-s":
+			return true
 		}
 	}
-	return true
+	return false
 }

@@ -207,13 +207,15 @@ func TestCreateInServers(t *testing.T) {
 	}
 
 	used := server(t, false).Path
-	checkError(t, PreflightLoopback(used), "is the data directory of an everynode server")
-	_, err := Create(used, Options{Loopback: true})
+	_, err := PreflightLoopback(used)
+	checkError(t, err, "is the data directory of an everynode server")
+	_, err = Create(used, Options{Loopback: true})
 	checkError(t, err, "is the data directory of an everynode server")
 	check(used, datadir.Server, false)
 
 	restored := server(t, true).Path
-	checkError(t, PreflightLoopback(restored), "")
+	_, err = PreflightLoopback(restored)
+	checkError(t, err, "")
 	check(restored, datadir.Server, false)
 	release, err := datadir.Lock(filepath.Join(restored, "server.lock"))
 	if err != nil {
