@@ -16,6 +16,7 @@ import (
 	"everynode/internal/datadir"
 	"everynode/internal/logfile"
 	"everynode/internal/node"
+	"everynode/internal/node/podnet"
 )
 
 // defaultAgentDir is where an agent keeps its state unless --data-dir says otherwise.
@@ -62,6 +63,7 @@ of a cluster the same.`,
 		},
 	}
 	agentFlags(c, &config, &tokenFile, &kubeProxy)
+	console.CompleteWords(c, localcluster.FlagCNI, podnet.Names())
 	if err := c.MarkFlagRequired("server"); err != nil {
 		panic(err)
 	}

@@ -56,9 +56,7 @@ are added later, too.`,
 	}
 	cmd.cluster.addFlags(c)
 	c.Flags().StringVar(&only, "node", "", "load into this node only")
-	if err := c.RegisterFlagCompletionFunc("node", cmd.cluster.completeNodes); err != nil {
-		panic(err) // only if there is no such flag
-	}
+	console.CompleteFlag(c, "node", cmd.cluster.completeNodes)
 	return c
 }
 
@@ -128,6 +126,7 @@ the same folder always gives the same bytes.`,
 	f.Var(console.OneOf((*string)(&o.Compression), image.Compressions()), "compression", "of the layer: gzip, or zstd, which nodes unpack faster")
 	f.StringVar(&o.Architecture, "arch", "", "architecture of the programs in the folder, such as arm64 (default: this machine's)")
 	f.StringVar(&o.User, "user", "", "user or uid[:gid] of containers")
+	console.CompleteWords(c, "compression", image.Compressions())
 	for _, words := range []string{"entrypoint", "cmd"} {
 		console.MayBeEmpty(f, words)
 	}

@@ -103,8 +103,9 @@ func (cmd nodeCommands) action(verb, short string, act func(context.Context, *lo
 	if verb == "rm" {
 		c.Aliases, c.SuggestFor = []string{"remove"}, []string{"delete"}
 	}
-	if verb != "add" {
-		c.ValidArgsFunction = cmd.cluster.completeNodes
+	c.ValidArgsFunction = cmd.cluster.completeLocalAndSimulated
+	if verb == "add" {
+		c.ValidArgsFunction = cobra.NoFileCompletions
 	}
 	return c
 }

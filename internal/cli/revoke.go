@@ -27,7 +27,8 @@ A machine that joins under the name with a token that was made afterwards ends t
 the one before has stays refused. --undo accepts that one again, and whoever else has its key.`,
 		Example: `  everynode node revoke rack7-3
   everynode node revoke rack7-3 --undo`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cmd.cluster.completeAllNodes,
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := localcluster.AdminClient(cmd.cluster.dataDir)
 			if err != nil {

@@ -2,12 +2,16 @@ package cli
 
 import (
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 
@@ -16,6 +20,7 @@ import (
 
 	"everynode/internal/cli/localcluster"
 	"everynode/internal/datadir"
+	"everynode/internal/fleet"
 	"everynode/internal/local"
 )
 
@@ -39,6 +44,8 @@ func TestScripts(t *testing.T) {
 			// stopped-cluster FOLDER: make a cluster on loopback that does not run,
 			// and let something else listen where its API server was.
 			"stopped-cluster": stoppedCluster,
+			// running-cluster FOLDER: make a cluster with node-1 and sim-1 that seems to run.
+			"running-cluster": runningCluster,
 			// server-folder FOLDER: make the folder of a server that does not run.
 			"server-folder": serverFolder,
 			// exits CODE PROGRAM ARGS...: run a program that must end with this code.
@@ -57,6 +64,38 @@ func stoppedCluster(ts *testscript.TestScript, _ bool, args []string) {
 	_, err := local.Create(dir, local.Options{Loopback: true, APIPort: address.Port})
 	ts.Check(err)
 	writeKubeconfig(ts, dir, address.Port)
+}
+
+// runningCluster serves what shells ask for names. A third node is on another machine.
+func runningCluster(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/api/v1/nodes":
+			fmt.Fprintf(w, `{"kind": "NodeList", "apiVersion": "v1", "items": [{"metadata": {"name": "node-1"}}, {"metadata": {"name": "rack7-1"}},
+				{"metadata": {"name": "sim-1", "labels": {%q: "true"}}}]}`, fleet.LabelSimulated)
+		case "/api/v1/namespaces/kube-system/secrets":
+			fmt.Fprint(w, `{"kind": "SecretList", "apiVersion": "v1", "items": [{"data": {"token-id": "YWJjZGVm"}}, {"data": {"token-id": "Z2hpamts"}}]}`)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	ts.Defer(api.Close)
+	ts.Check(os.MkdirAll(dir, 0o700))
+	port := api.Listener.Addr().(*net.TCPAddr).Port
+	c, err := local.Create(dir, local.Options{APIPort: port})
+	ts.Check(err)
+	_, err = c.AddNode("node-1", local.Size{})
+	ts.Check(errors.Join(err, c.Save()))
+	writeKubeconfig(ts, dir, port)
+	text, err := os.ReadFile(localcluster.AdminKubeconfig(dir))
+	ts.Check(err)
+	ca := base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: api.Certificate().Raw}))
+	text = regexp.MustCompile(`certificate-authority-data: [^}]*`).ReplaceAll(text, []byte("certificate-authority-data: "+ca))
+	ts.Check(os.WriteFile(localcluster.AdminKubeconfig(dir), text, 0o600))
+	ts.Check(os.WriteFile(filepath.Join(dir, "simulate.json"), []byte("{}"), 0o600))
+	holdsLock(ts, false, []string{filepath.Join(args[0], "server.lock")})
 }
 
 func serverFolder(ts *testscript.TestScript, _ bool, args []string) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,6 +20,7 @@ import (
 	"everynode/internal/engine"
 	"everynode/internal/engine/command"
 	"everynode/internal/logfile"
+	"everynode/internal/s3"
 	"everynode/internal/view"
 )
 
@@ -87,8 +89,20 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.StringSliceVar(&config.Publish, localcluster.FlagPublish, nil, publishUsage)
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
+	completeServer(c)
 	c.AddCommand(snapshotCommands(cmd).command(), rotateCommands(cmd).command())
 	return c
+}
+
+// completeServer makes shells offer the words that the flags take.
+func completeServer(c *cobra.Command) {
+	inside := slices.DeleteFunc(addons.All(), func(a addons.Addon) bool { return a.OnHost })
+	for flag, words := range map[string][]string{
+		localcluster.FlagWith: addons.Names(inside), localcluster.FlagWithout: addons.Names(inside), localcluster.FlagHostPaths: controlplane.HostPathPolicies(),
+		localcluster.FlagPodSecurity: controlplane.PodStandards(), bindByFlag: command.Binders(), addressingFlag: s3.AddressingStyles(),
+	} {
+		console.CompleteWords(c, flag, words)
+	}
 }
 
 // serve runs the control plane in the data directory until ctx ends.

@@ -74,6 +74,7 @@ storage, for example, where it gets a name if FILE is s3://BUCKET/FOLDER.`,
 	f := c.Flags()
 	f.BoolVar(&to.Replace, "force", false, "replace FILE if it is there")
 	storageFlags(f, &to.Storage.Options)
+	console.CompleteWords(c, addressingFlag, s3.AddressingStyles())
 	unsealedFlag(f, &to.Storage)
 	f.StringSliceVar(&sealed.Recipients, "recipient", nil, "seal FILE for this public key of age's, age1...; may be given several times")
 	f.StringVar(&sealed.RecipientsFile, "recipients-file", "", "seal FILE for the public keys in this file, one a line")
@@ -113,6 +114,7 @@ All resourceVersions are raised, and every watch from before has to begin again.
 	f.StringSliceVar(&with.Identities, "identity", nil, "file of the private key that opens a sealed FILE, as age-keygen makes it; may be given several times")
 	f.StringVar(&with.PassphraseFile, "passphrase-file", "", "file with the passphrase that opens a sealed FILE in its first line; - is standard input")
 	storageFlags(f, &storage)
+	console.CompleteWords(c, addressingFlag, s3.AddressingStyles())
 	console.OutputFlag(c, &output)
 	return c
 }
@@ -142,6 +144,7 @@ server puts snapshots in by itself, in the data directory.`,
 		},
 	}
 	storageFlags(c.Flags(), &storage)
+	console.CompleteWords(c, addressingFlag, s3.AddressingStyles())
 	console.OutputFlag(c, &output)
 	return c
 }
@@ -192,6 +195,9 @@ func snapshotFlags(f *pflag.FlagSet, s *controlplane.SnapshotSchedule) {
 	unsealedFlag(f, &s.Storage)
 }
 
+// addressingFlag is the flag for where requests name the bucket.
+const addressingFlag = "s3-addressing-style"
+
 // storageFlags are the flags for how to reach S3-compatible storage. No flag takes a secret: everybody on the machine
 // can read a command line.
 func storageFlags(f *pflag.FlagSet, o *s3.Options) {
@@ -199,7 +205,7 @@ func storageFlags(f *pflag.FlagSet, o *s3.Options) {
 	f.StringVar(&o.Region, "s3-region", "", "region of the bucket (default: AWS_REGION, or us-east-1 if there is an endpoint)")
 	f.StringVar(&o.CAFile, "s3-ca-file", "", "authorities that the storage's certificate may be of (default: the system's)")
 	o.AddressingStyle = s3.AddressingAuto
-	f.Var(console.OneOf(&o.AddressingStyle, s3.AddressingStyles()), "s3-addressing-style", "where requests name the bucket: path, virtual (in the host's name), or auto")
+	f.Var(console.OneOf(&o.AddressingStyle, s3.AddressingStyles()), addressingFlag, "where requests name the bucket: path, virtual (in the host's name), or auto")
 	f.StringVar(&o.CredentialsFile, "s3-credentials-file", "", "credentials, in the format of AWS's shared credentials file (default: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SHARED_CREDENTIALS_FILE)")
 	f.BoolVar(&o.Insecure, "s3-insecure", false, "allow storage without TLS on another machine")
 }

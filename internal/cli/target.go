@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -26,6 +25,7 @@ func (t *target) addFlags(c *cobra.Command) {
 	c.PersistentFlags().StringVar(&t.dataDir, "data-dir", localcluster.DataDirFromEnv(), "where the cluster's state is kept (EVERYNODE_DATA_DIR)")
 	c.PersistentFlags().Var(&clusterName{dataDir: &t.dataDir}, "name", "name of the cluster, of several: chooses the data directory")
 	console.ChoosesCluster(c.PersistentFlags(), "data-dir", "name")
+	console.CompleteFlag(c, "name", completeClusters)
 }
 
 // open reads the cluster in the data directory.
@@ -71,21 +71,6 @@ func (t *target) changeBy(open func(dataDir string) (*localcluster.Cluster, erro
 		return nil, nil, err
 	}
 	return m, release, nil
-}
-
-// completeNodes completes the names of nodes in the shell.
-func (t *target) completeNodes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	m, err := t.open()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, n := range m.Nodes {
-		if !slices.Contains(args, n.Name) {
-			names = append(names, n.Name)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // clusterName is the value of --name, which names a data directory.

@@ -147,11 +147,12 @@ func (cmd tokenCommands) table(rows []tokenRow) error {
 
 func (cmd tokenCommands) deleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "delete ID...",
-		Aliases: []string{"rm"},
-		Short:   "Delete tokens; nodes that have joined stay",
-		Example: "  everynode token delete abcdef",
-		Args:    console.AtLeastOne("token"),
+		Use:               "delete ID...",
+		Aliases:           []string{"rm"},
+		Short:             "Delete tokens; nodes that have joined stay",
+		Example:           "  everynode token delete abcdef",
+		Args:              console.AtLeastOne("token"),
+		ValidArgsFunction: cmd.cluster.completeTokens,
 		RunE: func(c *cobra.Command, ids []string) error {
 			client, err := localcluster.AdminClient(cmd.cluster.dataDir)
 			if err != nil {

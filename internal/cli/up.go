@@ -8,10 +8,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/addons"
 	"everynode/internal/cli/console"
 	"everynode/internal/cli/localcluster"
+	"everynode/internal/controlplane"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
+	"everynode/internal/node/podnet"
 )
 
 // upCommand is `everynode up`.
@@ -50,6 +53,11 @@ says so, and puts back what somebody has removed of its network. State is kept i
 	}
 	cmd.cluster.addFlags(c)
 	f.add(c.Flags())
+	for _, flag := range []string{localcluster.FlagWith, localcluster.FlagWithout} {
+		console.CompleteWords(c, flag, addons.Names(addons.All()))
+	}
+	console.CompleteWords(c, localcluster.FlagCNI, podnet.Names())
+	console.CompleteWords(c, localcluster.FlagHostPaths, controlplane.HostPathPolicies())
 	return c
 }
 

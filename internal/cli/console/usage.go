@@ -78,9 +78,10 @@ func valueError(e *pflag.InvalidValueError) error {
 }
 
 // wrapArgs makes wrong arguments and missing flags of every command usage errors,
-// and suggests what was meant.
+// and suggests what was meant. Shells offer nothing to commands without arguments.
 func wrapArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
+		completeNothing(c, check)
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := checkCall(c, check, args); err != nil {
 				return WrongCall(c, err)

@@ -47,8 +47,9 @@ restarts, in either direction.`,
 
   # At most 50 new pods a second, for a registry that cannot take more
   everynode controller --create-qps 50`,
-		Args:         cobra.NoArgs,
-		SilenceUsage: true,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		SilenceUsage:      true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if config != "" {
 				if err := s.load(config, cmd.Flags()); err != nil {
@@ -64,6 +65,11 @@ restarts, in either direction.`,
 	f := cmd.Flags()
 	f.StringVar(&config, "config", "", "file with settings (docs/controller.md); flags win over it")
 	s.bind(f)
+	for flag, words := range map[string][]string{"mode": modes(), "bind-by": Binders(), "log-format": logFormats()} {
+		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // only if there is no such flag
+		}
+	}
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +27,12 @@ const (
 	inCharge = "engine"
 	assists  = "assist"
 )
+
+func modes() []string      { return []string{inCharge, assists} }
+func logFormats() []string { return []string{"text", "json"} }
+
+// Binders are the words that --bind-by takes, wherever it exists.
+func Binders() []string { return []string{string(view.ByEngine), string(view.ByScheduler)} }
 
 // settings are set by flags and by the configuration file. The names in the file are
 // those of the flags in camel case.
@@ -113,13 +120,13 @@ func (s *settings) check() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("--bind-by: %w", err)
-	case s.Mode != inCharge && s.Mode != assists:
+	case !slices.Contains(modes(), s.Mode):
 		return fmt.Errorf(`--mode %q: must be "engine" or "assist"`, s.Mode)
 	case s.Mode == assists && s.CreateQPS != 0:
 		return errors.New("--create-qps: with --mode=assist no pods are created; leave it out")
 	case s.CreateQPS < 0:
 		return fmt.Errorf("--create-qps %g: must be 0 (no limit) or more", s.CreateQPS)
-	case s.LogFormat != "text" && s.LogFormat != "json":
+	case !slices.Contains(logFormats(), s.LogFormat):
 		return fmt.Errorf(`--log-format %q: must be "text" or "json"`, s.LogFormat)
 	}
 	return s.checkServing()
