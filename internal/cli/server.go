@@ -56,20 +56,9 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 			return loadServerFile(file, c.Flags())
 		},
 		RunE: func(c *cobra.Command, _ []string) error {
-			choice, err := chosen.choice()
+			binder, err := cmd.check(c, &config, chosen, bindBy)
 			if err != nil {
 				return err
-			}
-			if err := noneOnHost(choice); err != nil {
-				return err
-			}
-			config.Addons = addons.Chosen(addons.OnMachines(choice))
-			binder, err := view.ParseBinder(bindBy)
-			if err != nil {
-				return console.WrongCall(c, fmt.Errorf("--%s: %w", bindByFlag, err))
-			}
-			if err := errors.Join(checkHostPaths(config.HostPathPolicy), controlplane.CheckPodStandard(config.PodSecurity)); err != nil {
-				return console.WrongCall(c, err)
 			}
 			if withEngine {
 				config.DaemonSets = cmd.daemonSets(len(config.EtcdServers) > 0, binder)
@@ -92,6 +81,26 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	completeServer(c)
 	c.AddCommand(snapshotCommands(cmd).command(), rotateCommands(cmd).command())
 	return c
+}
+
+// check refuses wrong settings, and adds what those of add-ons mean.
+func (serverCommand) check(c *cobra.Command, config *controlplane.Config, chosen *addonFlags, bindBy string) (view.Binder, error) {
+	choice, err := chosen.choice()
+	if err == nil {
+		err = noneOnHost(choice)
+	}
+	if err != nil {
+		return "", err
+	}
+	config.Addons = addons.Chosen(addons.OnMachines(choice))
+	binder, err := view.ParseBinder(bindBy)
+	if err != nil {
+		err = fmt.Errorf("--%s: %w", bindByFlag, err)
+	}
+	if err := errors.Join(err, checkHostPaths(config.HostPathPolicy), controlplane.CheckPodStandard(config.PodSecurity)); err != nil {
+		return "", console.WrongCall(c, err)
+	}
+	return binder, nil
 }
 
 // completeServer makes shells offer the words that the flags take.

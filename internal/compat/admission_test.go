@@ -27,6 +27,7 @@ import (
 	"k8s.io/client-go/restmapper"
 
 	"everynode/internal/engine/command"
+	"everynode/internal/why"
 )
 
 const policiesOfTheChart = "../../deploy/helm/everynode-controller/policies/"
@@ -194,7 +195,7 @@ func TestOnDeletePolicyAssists(t *testing.T) {
 	d.stands(1, "Waiting", "NotApproved")
 	d.wantImages("in the first wave", map[string]int{"agent:2": 1, "agent:1": 2})
 	d.uninstalls("the policy stays", nil, "Nobody would update these any more, as they are OnDelete: compat/agent. ")
-	d.uninstalls("the policy goes as well", command.ErrWouldUpdate, "compat/agent   Waiting   2 ", "--on-delete")
+	d.uninstalls("the policy goes as well", why.ErrWouldUpdate, "compat/agent   Waiting   2 ", "--on-delete")
 	d.ask(map[string]any{"promote": map[string]any{"release": 1, "wave": "first"}})
 	d.until("all have it", func() bool { return d.everywhere("agent:2") })
 	d.stands(1, "Idle", "")

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,15 +17,6 @@ import (
 
 	"everynode/internal/why"
 )
-
-// ErrWouldMove is the error of the handover command if another controller would move pods.
-var ErrWouldMove = errors.New("pods would move under Kubernetes' controller; end the releases first (everynode rollout plain, abort, or a revert of the template), " +
-	"revert the edits that the guard holds or allow them, and check again")
-
-// ErrWouldUpdate is its error if pods would move once a manifest is applied, because nothing makes that manifest OnDelete
-// anymore.
-var ErrWouldUpdate = errors.New("outdated pods would go, all of them when a manifest with RollingUpdate is applied next, because nothing makes it OnDelete any more; " +
-	"finish the releases, revert their templates, or write updateStrategy.type: OnDelete into the manifests and remove everynode without this check (helm uninstall --no-hooks)")
 
 // Connect finds the cluster of a kubeconfig; without a kubeconfig, the default one for the program's environment.
 type Connect func(kubeconfig string) (*rest.Config, error)
@@ -78,7 +67,7 @@ changes nothing.`,
 	f := cmd.Flags()
 	f.BoolVar(&check, "check", false, "only say what would happen")
 	f.BoolVar(&mutation, "on-delete", false, "assume that the admission policy everynode-on-delete is removed as well")
-	f.StringVar(&kubeconfig, "kubeconfig", "", "cluster to ask (default: the one that this pod or machine belongs to)")
+	f.StringVar(&kubeconfig, "kubeconfig", "", "cluster to ask (default: the one that this runs in)")
 	f.StringVarP(&namespace, "namespace", "n", "", "namespace of the DaemonSets (default: all)")
 	f.VarP(&form{&output}, "output", "o", "json or yaml instead of a table")
 	completeHandover(cmd, connect, &kubeconfig)
@@ -149,78 +138,23 @@ func handover(ctx context.Context, config *rest.Config, out io.Writer, namespace
 	if err := printHandovers(out, all, output); err != nil {
 		return fmt.Errorf("printing: %w", err)
 	}
-	return notYet(all)
-}
-
-// notYet returns why the engine should not be removed yet; nil: it may be.
-func notYet(all []why.Handover) error {
-	var err error
-	for i := range all {
-		switch h := &all[i]; {
-		case h.Moves() && !h.WhenApplied:
-			return ErrWouldMove
-		case h.Moves():
-			err = ErrWouldUpdate
-		}
-	}
-	return err
+	return why.NotYet(all)
 }
 
 func printHandovers(out io.Writer, all []why.Handover, output string) error {
-	if output != "" {
-		if all == nil {
-			all = []why.Handover{}
-		}
-		text, err := json.MarshalIndent(all, "", "  ")
-		if err == nil && output == "yaml" {
-			text, err = yaml.JSONToYAML(text)
-		}
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(out, string(text))
+	if output == "" {
+		return why.PrintHandovers(out, all)
+	}
+	if all == nil {
+		all = []why.Handover{}
+	}
+	text, err := json.MarshalIndent(all, "", "  ")
+	if err == nil && output == "yaml" {
+		text, err = yaml.JSONToYAML(text)
+	}
+	if err != nil {
 		return err
 	}
-	var left []string
-	w, rows := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0), 0
-	for i := range all {
-		h := &all[i]
-		if h.NobodyUpdates {
-			left = append(left, h.Namespace+"/"+h.Name)
-		}
-		if h.NobodyUpdates && !h.Moves() {
-			continue
-		}
-		if rows++; rows == 1 {
-			fmt.Fprintln(w, "DAEMONSET\tRELEASE\tWOULD UPDATE\tAT A TIME\tWOULD REMOVE\tWOULD ADD")
-		}
-		fmt.Fprintf(w, "%s/%s\t%s\t%d\t%d\t%d\t%d\n", h.Namespace, h.Name, orDash(h.Phase), h.Updates, h.AtATime, h.Removals, h.Additions)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	switch {
-	case len(left) > 0 && rows == 0:
-		fmt.Fprintln(out, "No pod would move.")
-	case rows == 0:
-		fmt.Fprintln(out, "No pod would move: no release is under way, and the guard holds nothing.")
-	}
-	for i := range all {
-		if h := &all[i]; h.Because != "" && h.Moves() {
-			fmt.Fprintf(out, "%s/%s: %s.\n", h.Namespace, h.Name, h.Because)
-		}
-	}
-	if len(left) == 0 {
-		return nil
-	}
-	_, err := fmt.Fprintf(out, "Nobody would update these any more, as they are OnDelete: %s. To give one back to Kubernetes' controller, "+
-		"set its updateStrategy.type to RollingUpdate: outdated pods are then replaced at once.\n", strings.Join(left, ", "))
+	_, err = fmt.Fprintln(out, string(text))
 	return err
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
