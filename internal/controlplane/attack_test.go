@@ -298,6 +298,7 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 		refused("a node that is not compared with others, by "+label, err, "may not say that it is simulated")
 	}
 
+	checkMachineLabels(t, admin, as, refused)
 	if _, err := as.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "evil"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}

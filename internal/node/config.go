@@ -144,7 +144,7 @@ func (cfg Config) Check() error {
 		return fmt.Errorf("--cni %s: %w", cfg.CNI, err)
 	}
 	_, err := cfg.taints()
-	return errors.Join(validateLabels(cfg.Labels), err, validateReserved(cfg.Reserved))
+	return errors.Join(cfg.validateLabels(), err, validateReserved(cfg.Reserved))
 }
 
 // taints parses the taints with which a new node registers.
@@ -211,8 +211,13 @@ func routeAddress(hosts []string) (string, error) {
 }
 
 // validateLabels refuses what the API server would refuse from a kubelet: ill-formed labels,
-// and labels reserved by Kubernetes, which a node may not give itself.
-func validateLabels(labels map[string]string) error {
+// labels reserved by Kubernetes, which a node may not give itself, and another node's name.
+func (cfg Config) validateLabels() error {
+	labels := cfg.Labels
+	if name, given := labels[corev1.LabelHostname]; given && name != cfg.Name {
+		return fmt.Errorf("node label %s=%s: a node has its own name there, which is %s, because volumes and pods are pinned to machines by it: "+
+			"leave it out of --node-labels", corev1.LabelHostname, name, cfg.Name)
+	}
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		if errs := validation.IsQualifiedName(key); len(errs) > 0 {
 			return fmt.Errorf("node label %q is not valid: %s", key, strings.Join(errs, "; "))

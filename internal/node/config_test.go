@@ -103,6 +103,8 @@ func TestCompleteConfig(t *testing.T) {
 		{"IPv6 address", func(c *Config) { c.NodeIP = "fd00::1" }, "IPv4"},
 		{"reserved label", func(c *Config) { c.Labels = map[string]string{"node-role.kubernetes.io/agent": ""} }, "kubectl label node"},
 		{"reserved label, short domain", func(c *Config) { c.Labels = map[string]string{"k8s.io/x": "y"} }, "reserved"},
+		{"another machine's name", func(c *Config) { c.Labels = map[string]string{"kubernetes.io/hostname": "db-1"} }, "leave it out of --node-labels"},
+		{"its own name", func(c *Config) { c.Labels = map[string]string{"kubernetes.io/hostname": c.Name} }, ""},
 		{"ill-formed key", func(c *Config) { c.Labels = map[string]string{"a b": "y"} }, "not valid"},
 		{"ill-formed value", func(c *Config) { c.Labels = map[string]string{"ssd": "a,b=c"} }, "not valid"},
 		{"allowed labels", func(c *Config) {
