@@ -29,8 +29,8 @@ type Problem struct {
 }
 
 // builder makes a table. If two Ingresses claim the same thing, the older one gets it. A host belongs to
-// the namespace of its oldest Ingress, with all its paths and its certificate. So does the host "", which
-// stands for requests to hosts that no Ingress names.
+// the namespace of its oldest Ingress, with all its paths and its certificate: what that namespace does not
+// answer, no other does. So does the host "", which stands for requests to hosts that no Ingress names.
 type builder struct {
 	Objects
 	table    *Table
@@ -43,7 +43,7 @@ type builder struct {
 func Build(of Objects) (*Table, []Problem) {
 	b := &builder{
 		Objects: of,
-		table:   &Table{hosts: map[string][]route{}, certificates: map[string]*tls.Certificate{}},
+		table:   &Table{hosts: map[string][]route{}, certificates: map[string]*tls.Certificate{}, owners: map[string]string{}},
 		owners:  map[string]*networkingv1.Ingress{},
 		hosts:   map[string]*networkingv1.Ingress{},
 	}
@@ -60,6 +60,10 @@ func Build(of Objects) (*Table, []Problem) {
 	}
 	for _, in := range byAge {
 		b.add(in)
+	}
+	for host, in := range b.hosts {
+		b.table.owners[host] = in.Namespace
+		b.separate(in, host)
 	}
 	b.table.sort()
 	return b.table, b.problems
@@ -86,6 +90,14 @@ func (b *builder) owns(in *networkingv1.Ingress, host string) bool {
 	return owner == nil || owner.Namespace == in.Namespace
 }
 
+// separate keeps the certificate of another namespace's wildcard away from an Ingress's host.
+func (b *builder) separate(in *networkingv1.Ingress, host string) {
+	of := b.owners[certificateOf(wildcard(host))]
+	if _, has := b.table.certificates[host]; !has && of != nil && of.Namespace != in.Namespace {
+		b.table.certificates[host] = nil
+	}
+}
+
 // foreign adds the problem that a host belongs to another namespace.
 func (b *builder) foreign(in *networkingv1.Ingress, host string) {
 	owner := b.hosts[host]
@@ -99,7 +111,7 @@ func (b *builder) foreign(in *networkingv1.Ingress, host string) {
 func (b *builder) add(in *networkingv1.Ingress) {
 	if in.Spec.DefaultBackend != nil && b.claim(in, "the default backend") {
 		target := b.target(in, *in.Spec.DefaultBackend)
-		b.table.fallback = &target
+		b.table.fallback, b.table.fallbackOf = &target, in.Namespace
 	}
 	for _, rule := range in.Spec.Rules {
 		if rule.HTTP == nil {
@@ -131,6 +143,9 @@ func (b *builder) addPath(in *networkingv1.Ingress, host string, p networkingv1.
 	r.target = b.target(in, p.Backend)
 	b.table.hosts[host] = append(b.table.hosts[host], r)
 }
+
+// certificateOf is what an Ingress claims with a certificate for a host.
+func certificateOf(host string) string { return fmt.Sprintf("the certificate of the host %q", host) }
 
 // claim gives something to an Ingress unless one has it already, and reports whether it did.
 func (b *builder) claim(in *networkingv1.Ingress, what string) bool {
@@ -202,7 +217,7 @@ func (b *builder) addCertificate(in *networkingv1.Ingress, t networkingv1.Ingres
 			}
 			continue
 		}
-		if b.claim(in, fmt.Sprintf("the certificate of the host %q", host)) {
+		if b.claim(in, certificateOf(host)) {
 			b.table.certificates[host] = &certificate
 		}
 	}

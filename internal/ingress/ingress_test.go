@@ -194,6 +194,43 @@ func TestHostsOfOthers(t *testing.T) {
 	}
 }
 
+// TestWildcardsOfOthers: what covers a host of another namespace, such as a wildcard, a rule for all hosts or a default
+// backend, gets no request for that host, and its certificate is not shown for it.
+func TestWildcardsOfOthers(t *testing.T) {
+	self, err := selfSigned()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := of("shop", ingress("shop", 5, "shop.example", pathTo(prefix, "/cart", "one")))
+	also := of("shop", ingress("also", 4, "*.shop.test", pathTo(prefix, "/cart", "one")))
+	wide := of("wide", ingress("wide", 9, "*.example", pathTo(prefix, "/", "two")))
+	wide.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{"*.example"}, SecretName: "s"}}
+	wide.Spec.DefaultBackend = &networkingv1.IngressBackend{Service: backend("four").Service}
+	its := of("wide", ingress("its", 8, "blog.example", pathTo(prefix, "/read", "three")))
+	all := of("wide", ingress("all", 7, "", pathTo(prefix, "/login", "two")))
+	byName := of("wide", ingress("byname", 6, ""))
+	byName.Spec.TLS = []networkingv1.IngressTLS{{SecretName: "s"}}
+	table, problems := build(t, map[string]*corev1.Secret{"s": {Data: pemOf(t, self)}}, mine, also, wide, its, all, byName)
+	if len(problems) > 0 {
+		t.Errorf("problems: %q", problems)
+	}
+	for _, test := range []struct{ host, at, want string }{
+		{"shop.example", "/cart", "10.0.0.1:80"}, {"shop.example", "/login", ""}, {"shop.example", "/x", ""},
+		{"a.shop.test", "/cart", "10.0.0.1:80"}, {"a.shop.test", "/login", ""}, {"a.shop.test", "/x", ""},
+		{"blog.example", "/read", "10.0.0.3:80"}, {"blog.example", "/login", "10.0.0.2:80"}, {"a.example", "/x", "10.0.0.2:80"},
+		{"other.test", "/login", "10.0.0.2:80"}, {"other.test", "/x", "10.0.0.4:80"},
+	} {
+		if got, ok := table.Target(test.host, test.at); got.Address != test.want || ok != (test.want != "") {
+			t.Errorf("%s%s goes to %q, want %q", test.host, test.at, got.Address, test.want)
+		}
+	}
+	for name, want := range map[string]bool{"shop.example": false, "SHOP.example.": false, "blog.example": true, "a.example": true, "a.shop.test": false} {
+		if got := table.Certificate(name); (got != nil) != want {
+			t.Errorf("the certificate of the wildcard is shown for %s: %v", name, got != nil)
+		}
+	}
+}
+
 func TestCertificate(t *testing.T) {
 	self, err := selfSigned()
 	if err != nil {

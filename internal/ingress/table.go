@@ -30,25 +30,36 @@ type Table struct {
 	hosts        map[string][]route // by host, by "*.example.org", and by "" for all; the best first
 	fallback     *Target            // for requests without a route
 	certificates map[string]*tls.Certificate
+
+	owners     map[string]string // the namespace that a host belongs to
+	fallbackOf string            // the namespace of the fallback
 }
 
 // Target returns where a request goes. host may have a port. ok is false if no Ingress has this host and path.
 func (t *Table) Target(host, requested string) (_ Target, ok bool) {
 	name, at := hostName(host), cleaned(requested)
+	owner, owned := "", false
 	for _, key := range []string{name, wildcard(name), ""} {
+		if of, ok := t.owners[key]; ok && !owned {
+			owner, owned = of, true
+		}
+		if owned && t.owners[key] != owner {
+			continue // what its owner leaves unanswered is not for others
+		}
 		for _, r := range t.hosts[key] {
 			if r.matches(at) {
 				return r.target, true
 			}
 		}
 	}
-	if t.fallback != nil {
+	if t.fallback != nil && (!owned || t.fallbackOf == owner) {
 		return *t.fallback, true
 	}
 	return Target{}, false
 }
 
-// Certificate returns the certificate to show for a name; nil if no Ingress has one for it.
+// Certificate returns the certificate to show for a name; nil if no Ingress has one for it. A host that has none
+// and does not belong to the namespace of a wildcard's certificate is in the map, without a certificate.
 func (t *Table) Certificate(name string) *tls.Certificate {
 	name = hostName(name)
 	if c, ok := t.certificates[name]; ok {
