@@ -11,7 +11,10 @@ import (
 // These are the expressions of the admission policy in deploy/policies/host-paths.yaml. A test compares them.
 var (
 	wholeHost      = regexp.MustCompile(`^[/.]*$`)
-	runtimeSockets = regexp.MustCompile(`^/+(var/*|(var/+)?run(/+((containerd|crio|podman|k3s|docker)(/.*)?|[^/]*(docker|containerd|crio|dockershim)[^/]*[.]sock))?/*)$`)
+	runtimeSockets = regexp.MustCompile(`(?s)^/*([.]/+)*((var/+([.]/+)*)?run(/+([.]/+)*((containerd|crio|podman|k3s|docker)(/.*)?` +
+		`|[^/]*(docker|containerd|crio|dockershim)[^/]*[.]sock))?` +
+		`|var(/+([.]/+)*lib(/+([.]/+)*everynode(-agent)?(/.*)?)?)?` +
+		`|proc/(.*/)?(root|cwd|fd)(/.*)?|dev/+([.]/+)*fd(/.*)?)(/+([.]/+)*[.]?)?$`)
 )
 
 // HostPathKind is a way in which a pod reaches more of its node than it should.
