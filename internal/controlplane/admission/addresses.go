@@ -1,13 +1,11 @@
 package admission
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // Each server has a policy, which has this label. Its annotations name the server's
@@ -31,14 +29,14 @@ func (s serverAddresses) ownerOf(address string) string {
 	return ""
 }
 
-// readServerAddresses reads what the servers of the cluster have published.
-func readServerAddresses(ctx context.Context, client kubernetes.Interface) (serverAddresses, error) {
-	list, err := client.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{LabelSelector: serverPolicyLabel + "=true"})
+// serverAddresses returns what the servers of the cluster have published.
+func (c *nodeController) serverAddresses() (serverAddresses, error) {
+	list, err := c.policies.List(labels.SelectorFromSet(labels.Set{serverPolicyLabel: "true"}))
 	if err != nil {
 		return nil, fmt.Errorf("read the addresses of the servers: %w", err)
 	}
 	servers := serverAddresses{}
-	for _, policy := range list.Items {
+	for _, policy := range list {
 		servers[policy.Annotations[machineAnnotation]] = strings.Fields(policy.Annotations[addressesAnnotation])
 	}
 	return servers, nil

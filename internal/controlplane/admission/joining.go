@@ -76,7 +76,7 @@ func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there cla
 	}
 	switch {
 	case token == nil:
-		return hold, "the token that was used for it is gone: give the machine a new one"
+		return deny, "the token that was used for it is gone: give the machine a new one"
 	case len(token.Nodes) > 0 && !slices.Contains(token.Nodes, name):
 		return hold, fmt.Sprintf("the token is for node %s only: give the machine that name with --node-name, or make another token", strings.Join(token.Nodes, ", "))
 	}

@@ -48,7 +48,7 @@ func TestJudgeJoining(t *testing.T) {
 		{"a token for this name, which was given", asIs, forNode, claimed{given: other}, approve, ""},
 		{"a token for this node, which exists", asIs, forNode, claimed{node: true, given: seen}, approve, ""},
 		{"a token for other nodes", asIs, &Token{Nodes: []string{"node-2"}}, claimed{}, hold, "for node node-2 only"},
-		{"a token that is gone", asIs, nil, claimed{}, hold, "is gone"},
+		{"a token that is gone", asIs, nil, claimed{}, deny, "is gone"},
 		{"too many that wait", asIs, plain, claimed{full: "256 machines"}, hold, "256 machines"},
 		{"too many that wait, and a name that has been given", asIs, plain, claimed{full: "256 machines", given: seen}, approve, ""},
 		{"a node that was revoked after the token", asIs, forNode, claimed{revoked: at.Add(time.Second)}, hold, "node node-1 was revoked after the token was made"},

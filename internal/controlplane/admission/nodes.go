@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	admissionlisters "k8s.io/client-go/listers/admissionregistration/v1"
 	certlisters "k8s.io/client-go/listers/certificates/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/rest"
@@ -55,6 +56,8 @@ type nodeController struct {
 	csrs     certlisters.CertificateSigningRequestLister
 	byNode   cache.Indexer // the same requests, by the node that they are for
 	nodes    corelisters.NodeLister
+	policies admissionlisters.ValidatingAdmissionPolicyLister
+	waiting  *waiting
 	queue    workqueue.TypedRateLimitingInterface[item]
 	events   record.EventRecorder
 	told     map[string]bool // by name and key: it was logged that no such node has registered
@@ -81,6 +84,8 @@ func Run(ctx context.Context, cfg *rest.Config, services netip.Prefix) error {
 		csrs:     requests.Lister(),
 		byNode:   requests.Informer().GetIndexer(),
 		nodes:    factory.Core().V1().Nodes().Lister(),
+		policies: factory.Admissionregistration().V1().ValidatingAdmissionPolicies().Lister(),
+		waiting:  newWaiting(),
 		queue:    workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, time.Minute)),
 		events:   broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "everynode-node-controller"}),
 		told:     map[string]bool{},
@@ -142,47 +147,74 @@ func (c *nodeController) requestsFor(node string) (list []*certv1.CertificateSig
 	return list
 }
 
-// watch turns events into work. When a Node changes or is deleted, its waiting
-// requests are looked at again.
+// watch turns events into work. When a Node is created or deleted, or changes its addresses, its
+// waiting requests are looked at again.
 func (c *nodeController) watch(factory informers.SharedInformerFactory) error {
 	onNode := func(obj any) {
 		if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = gone.Obj
 		}
 		node := obj.(*corev1.Node)
-		if needsRole(node) {
-			c.queue.Add(item{node: node.Name})
-		}
 		for _, csr := range c.requestsFor(node.Name) {
 			if undecided(csr) {
 				c.queue.Add(item{csr: csr.Name})
 			}
 		}
 	}
-	onCSR := func(obj any) {
-		if csr := obj.(*certv1.CertificateSigningRequest); undecided(csr) {
-			c.queue.Add(item{csr: csr.Name})
+	onRole := func(obj any) {
+		if node := obj.(*corev1.Node); needsRole(node) {
+			c.queue.Add(item{node: node.Name})
 		}
 	}
 	nodes := factory.Core().V1().Nodes().Informer()
-	onGone := map[cache.SharedIndexInformer]func(any){nodes: onNode}
-	for informer, handle := range map[cache.SharedIndexInformer]func(any){
-		nodes: onNode,
-		factory.Certificates().V1().CertificateSigningRequests().Informer(): onCSR,
-	} {
-		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: handle, UpdateFunc: func(_, obj any) { handle(obj) }, DeleteFunc: onGone[informer],
-		})
-		if err != nil {
-			return fmt.Errorf("watch nodes and certificate requests: %w", err)
-		}
+	if _, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) {
+			onRole(obj)
+			onNode(obj)
+			c.queue.Add(item{given: GivenPart(obj.(*corev1.Node).Name)})
+		},
+		UpdateFunc: func(before, now any) {
+			onRole(now)
+			if claimsChanged(before.(*corev1.Node), now.(*corev1.Node)) {
+				onNode(now)
+			}
+		},
+		DeleteFunc: onNode,
+	}); err != nil {
+		return fmt.Errorf("watch nodes: %w", err)
 	}
-	if _, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(obj any) {
-		c.queue.Add(item{given: GivenPart(obj.(*corev1.Node).Name)})
-	}}); err != nil {
-		return fmt.Errorf("watch which nodes register: %w", err)
+	if err := c.watchRequests(factory.Certificates().V1().CertificateSigningRequests().Informer()); err != nil {
+		return err
 	}
 	return c.watchClaims(nodes)
+}
+
+// watchRequests queues requests that are new, and those that no longer wait. They do not change otherwise, except
+// by what is written here.
+func (c *nodeController) watchRequests(requests cache.SharedIndexInformer) error {
+	look := func(obj any) {
+		if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = gone.Obj
+		}
+		c.queue.Add(item{csr: obj.(*certv1.CertificateSigningRequest).Name})
+	}
+	_, err := requests.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) {
+			if undecided(obj.(*certv1.CertificateSigningRequest)) {
+				look(obj)
+			}
+		},
+		UpdateFunc: func(before, now any) {
+			if csr := now.(*certv1.CertificateSigningRequest); csr.UID != before.(*certv1.CertificateSigningRequest).UID || !undecided(csr) {
+				look(now)
+			}
+		},
+		DeleteFunc: look,
+	})
+	if err != nil {
+		return fmt.Errorf("watch certificate requests: %w", err)
+	}
+	return nil
 }
 
 // next does one piece of work, and queues it again if it fails. It returns false

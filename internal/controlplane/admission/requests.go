@@ -16,13 +16,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-const (
-	// CertificateHeld is the condition of a request that waits. Its message says why.
-	CertificateHeld certv1.RequestConditionType = "Held"
-	// lookAgain is how often a waiting request is looked at although its Node
-	// has not changed: it may wait for something else.
-	lookAgain = 30 * time.Second
-)
+// CertificateHeld is the condition of a request that waits. Its message says why.
+const CertificateHeld certv1.RequestConditionType = "Held"
 
 // undecided reports whether a request is for us to decide.
 func undecided(csr *certv1.CertificateSigningRequest) bool {
@@ -39,10 +34,15 @@ func Decided(csr *certv1.CertificateSigningRequest) bool {
 func (c *nodeController) decide(ctx context.Context, name string) error {
 	csr, err := c.csrs.Get(name)
 	if apierrors.IsNotFound(err) || (err == nil && !undecided(csr)) {
+		c.waiting.forget(name)
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read the certificate request %s: %w", name, err)
+	}
+	if turn := c.waiting.turn(csr, time.Now()); turn > 0 {
+		c.queue.AddAfter(item{csr: name}, turn)
+		return nil
 	}
 	node, err := c.nodes.Get(subjectNode(csr))
 	if err != nil && !apierrors.IsNotFound(err) {
@@ -60,30 +60,53 @@ func (c *nodeController) decide(ctx context.Context, name string) error {
 		condition.Type, condition.Reason = certv1.CertificateDenied, "NotAKubelet"
 		klog.ErrorS(errors.New(reason), "Denied a request for a certificate of a node", "csr", name, "user", csr.Spec.Username)
 	case hold:
-		c.queue.AddAfter(item{csr: name}, lookAgain)
-		condition.Type, condition.Reason = CertificateHeld, "NodeMayNotHaveIt"
-		if node != nil && len(node.Status.Addresses) > 0 {
-			c.events.Event(node, corev1.EventTypeWarning, "CertificateHeld", "Certificate request "+name+" waits: "+reason)
-		}
+		return c.hold(ctx, csr, node, reason)
 	}
-	return c.setCondition(ctx, csr, condition)
+	c.waiting.forget(name)
+	_, err = c.setCondition(ctx, csr, condition)
+	return err
 }
 
-// setCondition writes the decision about a request, in place of the reason why it waited.
-func (c *nodeController) setCondition(ctx context.Context, csr *certv1.CertificateSigningRequest, condition certv1.CertificateSigningRequestCondition) error {
+// hold leaves a request that may yet be approved, for a while, and says why.
+func (c *nodeController) hold(ctx context.Context, csr *certv1.CertificateSigningRequest, node *corev1.Node, reason string) error {
+	age := time.Since(csr.CreationTimestamp.Time)
+	if age > waitingFor {
+		return c.drop(ctx, csr.Name, "it has waited for a day: "+reason)
+	}
+	if oldest := c.waiting.add(csr); oldest != "" {
+		if err := c.drop(ctx, oldest, "too many requests of the same user wait"); err != nil {
+			return err
+		}
+	}
+	c.queue.AddAfter(item{csr: csr.Name}, lookAfter(age))
+	changed, err := c.setCondition(ctx, csr, certv1.CertificateSigningRequestCondition{
+		Type: CertificateHeld, Status: corev1.ConditionTrue, Reason: "NodeMayNotHaveIt", Message: reason,
+	})
+	if changed && node != nil && len(node.Status.Addresses) > 0 {
+		c.events.Event(node, corev1.EventTypeWarning, "CertificateHeld", "Certificate request "+csr.Name+" waits: "+reason)
+	}
+	return err
+}
+
+// setCondition writes the decision about a request, in place of the reason why it waited, unless it
+// is there already.
+func (c *nodeController) setCondition(ctx context.Context, csr *certv1.CertificateSigningRequest, condition certv1.CertificateSigningRequestCondition) (changed bool, _ error) {
 	same := func(old certv1.CertificateSigningRequestCondition) bool {
 		return old.Type == condition.Type && old.Message == condition.Message
 	}
 	if slices.ContainsFunc(csr.Status.Conditions, same) {
-		return nil
+		return false, nil
 	}
 	csr = csr.DeepCopy()
 	csr.Status.Conditions = []certv1.CertificateSigningRequestCondition{condition}
 	_, err := c.client.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, csr.Name, csr, metav1.UpdateOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("decide the certificate request %s: %w", csr.Name, err)
+	if apierrors.IsNotFound(err) {
+		return false, nil
 	}
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("decide the certificate request %s: %w", csr.Name, err)
+	}
+	return true, nil
 }
 
 // judge decides about a request of either kind.
@@ -95,7 +118,7 @@ func (c *nodeController) judge(ctx context.Context, csr *certv1.CertificateSigni
 	if err != nil {
 		return hold, "", fmt.Errorf("list the nodes: %w", err)
 	}
-	servers, err := readServerAddresses(ctx, c.client)
+	servers, err := c.serverAddresses()
 	if err != nil {
 		return hold, "", err
 	}
