@@ -145,6 +145,8 @@ func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, ba
 	wantHeld(t, admin, held, "another machine was given the name db-1 with the token ")
 	deleteRequest(t, admin, held) // otherwise it would get the name once that is free
 
+	early := askToServe(t, thief, "db-1", "192.0.2.66")
+	wantHeld(t, admin, early, "node db-1 has not reported its addresses yet")
 	named := withToken(t, admin, base, admission.TokenSpec{Nodes: []string{"db-1"}, Uses: 1})
 	cert, key := joinCertificate(t, named, "db-1")
 	wantReplaced(t, thief, "db-1")
@@ -152,6 +154,7 @@ func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, ba
 	if _, err := honest.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "db-1"}}, metav1.CreateOptions{}); err != nil {
 		t.Error("the machine that the name was meant for cannot register:", err)
 	}
+	checkServing(t, admin, honest, "db-1", "192.0.2.66", early)
 	// It leaves, and so gives the name up. Once another machine has joined, its key is worth nothing.
 	eventually(t, "it is noted that db-1 has registered", func(ctx context.Context) (bool, error) {
 		list, err := admin.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, admission.GivenPart("db-1"), metav1.GetOptions{})

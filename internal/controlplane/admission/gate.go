@@ -63,6 +63,19 @@ func (n Certificates) AuthenticateRequest(req *http.Request) (*authenticator.Res
 	return &known, true, nil
 }
 
+// certificateIn returns what is known about the certificate of a node. One that does not say when it was issued is older
+// than any other.
+func certificateIn[V ~[]string](extra map[string]V) (key string, issued time.Time, known bool) {
+	keys, times := extra[certificateKeyExtra], extra[certificateIssuedExtra]
+	if len(keys) != 1 || len(times) != 1 {
+		return "", time.Time{}, false
+	}
+	if seconds, err := strconv.ParseInt(times[0], 10, 64); err == nil {
+		issued = time.Unix(seconds, 0)
+	}
+	return keys[0], issued, true
+}
+
 // nodeName returns the name of a node; "" for other users.
 func nodeName(who user.Info) string {
 	if who == nil || !slices.Contains(who.GetGroups(), user.NodesGroup) {
@@ -131,13 +144,11 @@ func (g *Gate) refuses(name string, a authorizer.Attributes, now time.Time) stri
 	if name == "" || !there {
 		return ""
 	}
-	extra := a.GetUser().GetExtra()
-	key, issued := extra[certificateKeyExtra], extra[certificateIssuedExtra]
-	if len(key) != 1 || len(issued) != 1 {
+	key, issued, known := certificateIn(a.GetUser().GetExtra())
+	if !known {
 		return "" // somebody who may act for the node, without its certificate
 	}
-	seconds, err := strconv.ParseInt(issued[0], 10, 64)
-	if err != nil || !owner.accepts(key[0], time.Unix(seconds, 0)) {
+	if !owner.accepts(key, issued) {
 		return fmt.Sprintf("the name %s was given to another machine at %s, and this certificate belongs to the previous one", name, owner.at.UTC().Format(time.RFC3339))
 	}
 	if renews := a.GetResource() == "certificatesigningrequests" && a.GetSubresource() == "selfnodeclient"; renews && now.Before(owner.at.Add(changeoverTime)) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -210,6 +211,50 @@ func TestNodeCertificates(t *testing.T) {
 		}
 		if len(test.who.Extra) != 1 {
 			t.Error("what another authenticator knows was changed")
+		}
+	}
+}
+
+// TestServingOfDisplaced: what a machine asked for before its name was given to another one, or revoked, is denied.
+func TestServingOfDisplaced(t *testing.T) {
+	at := time.Now().Add(-time.Hour).Truncate(time.Second)
+	line := given{key: "mine", at: at, token: "abcdef", registered: true}.String()
+	for what, test := range map[string]struct {
+		given, revoked bool
+		key            string
+		issued         time.Time
+		want           string
+	}{
+		"nobody was given the name":              {want: "Approved"},
+		"the machine that has the name":          {given: true, key: "mine", issued: at, want: "Approved"},
+		"a key to which it has renewed":          {given: true, key: "next", issued: at.Add(changeoverTime), want: "Approved"},
+		"the one before":                         {given: true, key: "theirs", issued: at.Add(-time.Hour), want: "Denied"},
+		"the one before, which has just renewed": {given: true, key: "theirs", issued: at.Add(changeoverTime - time.Second), want: "Denied"},
+		"somebody without a certificate":         {given: true, want: "Denied"},
+		"a node that was revoked":                {given: true, revoked: true, key: "mine", issued: at, want: "Denied"},
+		"a revoked node of an old cluster":       {revoked: true, key: "mine", issued: at, want: "Denied"},
+	} {
+		d := newDesk(t, claimant("node-1", time.Hour, "10.0.0.101"))
+		maps := d.api.CoreV1().ConfigMaps("kube-system")
+		if test.given {
+			part := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: GivenPart("node-1")}, Data: map[string]string{"node-1": line}}
+			if _, err := maps.Create(t.Context(), part, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if test.revoked {
+			if err := RevokeNode(t.Context(), d.api, "node-1", false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		csr := servingCSR(t, func(csr *certv1.CertificateSigningRequest, _ *x509.CertificateRequest) {
+			if test.key != "" {
+				csr.Spec.Extra = map[string]certv1.ExtraValue{certificateKeyExtra: {test.key}, certificateIssuedExtra: {strconv.FormatInt(test.issued.Unix(), 10)}}
+			}
+		})
+		d.asks(csr, "waited", time.Minute)
+		if d.decides("waited"); d.condition("waited") != test.want {
+			t.Errorf("%s: %s, want %s", what, d.condition("waited"), test.want)
 		}
 	}
 }

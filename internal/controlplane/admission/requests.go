@@ -114,6 +114,9 @@ func (c *nodeController) judge(ctx context.Context, csr *certv1.CertificateSigni
 	if csr.Spec.SignerName != certv1.KubeletServingSignerName {
 		return c.judgeToken(ctx, csr, node)
 	}
+	if reason, err := c.displaced(ctx, csr); reason != "" || err != nil {
+		return deny, reason, err
+	}
 	nodes, err := c.nodes.List(labels.Everything())
 	if err != nil {
 		return hold, "", fmt.Errorf("list the nodes: %w", err)
@@ -124,6 +127,34 @@ func (c *nodeController) judge(ctx context.Context, csr *certv1.CertificateSigni
 	}
 	verdict, reason := judgeServing(csr, node, surroundings{services: c.services, others: nodes, servers: servers})
 	return verdict, reason, nil
+}
+
+// displaced returns why the machine that made a request for a serving certificate is not the node any more; "" if it is. A
+// request may wait while the name is given to another machine, or is revoked.
+func (c *nodeController) displaced(ctx context.Context, csr *certv1.CertificateSigningRequest) (string, error) {
+	name := requester(csr)
+	if name == "" {
+		return "", nil // it is denied anyway
+	}
+	if since, err := revokedSince(ctx, c.client, name); err != nil || !since.IsZero() {
+		return fmt.Sprintf("node %s was revoked", name), err
+	}
+	names, err := c.readGiven(ctx, GivenPart(name))
+	if err != nil {
+		return "", err
+	}
+	owner, err := nameIn(names, name)
+	if owner == nil || err != nil {
+		return "", err
+	}
+	key, issued, known := certificateIn(csr.Spec.Extra)
+	switch {
+	case !known:
+		return fmt.Sprintf("it was not made with the certificate of node %s", name), nil
+	case !owner.accepts(key, issued):
+		return fmt.Sprintf("the name %s was given to another machine at %s, and this one had it before", name, owner.at.UTC().Format(time.RFC3339)), nil
+	}
+	return "", nil
 }
 
 // judgeToken decides about a machine that joins. It records who gets the name, and the use of
