@@ -293,6 +293,7 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	refused("more addresses than a machine has", create(corev1.NodeSpec{}, slices.Repeat([]string{"192.0.2.9"}, 17)...), "more than 16 addresses")
 	refused("a wildcard", create(corev1.NodeSpec{}, "*.default.svc"), "neither an IP address nor a name")
 	refused("a hidden IPv4 address", create(corev1.NodeSpec{}, "::ffff:198.19.0.1"), "neither an IP address nor a name")
+	refused("the server's address, spelled otherwise", create(corev1.NodeSpec{}, "2001:DB8:0::5"), "an address of the server on "+machineName())
 	refused("the server's name", create(corev1.NodeSpec{}, "API.example.test"), "an address of the server on "+machineName())
 
 	for _, label := range []string{admission.SimulatedLabel, admission.FormerSimulatedLabel} {

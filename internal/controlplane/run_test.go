@@ -109,7 +109,7 @@ func TestRun(t *testing.T) {
 	engine := make(chan error, 1)
 	cfg := Config{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: freeAddress(t),
-		PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", SANs: []string{"api.example.test"},
+		PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", SANs: []string{"api.example.test", "2001:db8::5"},
 		HostPathPolicy: HostPathsWarn, Addons: addons.All(), Audit: true, Simulator: true,
 		DaemonSets: func(ctx context.Context, cfg *rest.Config) error {
 			engine <- checkEngineRights(ctx, cfg)
