@@ -2,10 +2,13 @@ package cli
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"everynode/internal/cli/localcluster"
 	"everynode/internal/controlplane/admission"
@@ -43,6 +46,10 @@ the one before has stays refused. --undo accepts that one again, and whoever els
 			}
 			fmt.Fprintf(cmd.Out, "node %[1]s is revoked. Its Node and pods go with: everynode kubectl delete node %[1]s\n"+
 				"Another machine can then have the name: everynode token create --node %[1]s\n", args[0])
+			node, err := client.CoreV1().Nodes().Get(c.Context(), args[0], metav1.GetOptions{})
+			if err == nil {
+				fmt.Fprint(cmd.Out, servesUntil(node, time.Now()))
+			}
 			tokens, err := admission.ListTokens(c.Context(), client)
 			if err != nil {
 				return fmt.Errorf("%s is revoked, but the join tokens that it may have cannot be listed: %w", args[0], err)
@@ -56,6 +63,21 @@ the one before has stays refused. --undo accepts that one again, and whoever els
 	}
 	c.Flags().BoolVar(&undo, "undo", false, "accept them again")
 	return c
+}
+
+// servesUntil says until when the machine of a node can pose as the kubelet at the node's addresses, if it has any.
+func servesUntil(node *corev1.Node, now time.Time) string {
+	var addresses []string
+	for _, a := range node.Status.Addresses {
+		if _, err := netip.ParseAddr(a.Address); err == nil {
+			addresses = append(addresses, a.Address)
+		}
+	}
+	if len(addresses) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Until %s whoever has the machine can serve as the kubelet at %s, if connections to there reach it: give the machine that takes its place another address until then\n",
+		now.Add(admission.ServingFor).UTC().Format(time.RFC3339), strings.Join(addresses, ", "))
 }
 
 // openTokens returns the IDs of the tokens with which a machine can still join under any name.

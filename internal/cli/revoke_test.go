@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"everynode/internal/controlplane/admission"
 )
 
@@ -20,5 +22,19 @@ func TestOpenTokens(t *testing.T) {
 	}, now)
 	if want := []string{"forever", "valid"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// The certificate of a revoked node's kubelet is valid for a while.
+func TestServesUntil(t *testing.T) {
+	node := &corev1.Node{Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: "192.0.2.7"}, {Type: corev1.NodeHostName, Address: "rack7-3"}}}}
+	want := "Until 2026-11-08T00:00:00Z whoever has the machine can serve as the kubelet at 192.0.2.7, if connections to there reach it: " +
+		"give the machine that takes its place another address until then\n"
+	if got := servesUntil(node, time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)); got != want {
+		t.Errorf("got %q", got)
+	}
+	if got := servesUntil(&corev1.Node{}, time.Now()); got != "" {
+		t.Errorf("of a node without addresses: %q", got)
 	}
 }

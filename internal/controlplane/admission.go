@@ -5,10 +5,14 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"everynode/internal/controlplane/admission"
 )
 
 //go:embed admission.yaml
@@ -22,7 +26,8 @@ func (b bootstrap) admissionPolicies() ([]*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	text := strings.NewReplacer("$(podCIDR)", b.settings.podRange.String(), "$(serviceCIDR)", b.settings.serviceRange.String(),
-		"$(machine)", machineName(), "$(addresses)", strings.Join(addresses, " ")).Replace(string(admissionManifest))
+		"$(machine)", machineName(), "$(addresses)", strings.Join(addresses, " "),
+		"$(servingSeconds)", strconv.Itoa(int(admission.ServingFor/time.Second))).Replace(string(admissionManifest))
 	return decodeManifest([]byte(text))
 }
 

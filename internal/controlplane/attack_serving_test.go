@@ -7,10 +7,14 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	certv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	certutil "k8s.io/client-go/util/cert"
+
+	"everynode/internal/controlplane/admission"
 )
 
 // askToServe asks for a node's serving certificate, for its name and an address.
@@ -30,7 +34,13 @@ func checkServing(t *testing.T, admin, node kubernetes.Interface, name, address,
 	if _, err := node.CoreV1().Nodes().PatchStatus(t.Context(), name, patch); err != nil {
 		t.Fatal(err)
 	}
-	wantIssued(t, admin, askToServe(t, node, name, address))
+	certs, err := certutil.ParseCertsPEM(awaitCertificate(t, admin, askToServe(t, node, name, address)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(certs[0].NotAfter); left > admission.ServingFor || left < admission.ServingFor-time.Hour {
+		t.Errorf("a serving certificate is valid for %v", left)
+	}
 	eventually(t, "what was asked for before is denied", func(ctx context.Context) (bool, error) {
 		got, err := admin.CertificatesV1().CertificateSigningRequests().Get(ctx, early, metav1.GetOptions{})
 		if err != nil || len(got.Status.Conditions) == 0 {

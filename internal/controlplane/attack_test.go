@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,7 +278,7 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	for _, cidr := range []string{"0.0.0.0/1", "192.0.2.10/32", "198.18.0.0/16", "198.18.1.0/25"} {
 		refused("to create a Node with the pods "+cidr, create(corev1.NodeSpec{PodCIDR: cidr, PodCIDRs: []string{cidr}}), "may not choose its pod range")
 	}
-	if err := create(corev1.NodeSpec{}, "192.0.2.9"); err != nil {
+	if err := create(corev1.NodeSpec{}, "192.0.2.9", "2001:db8::9", "evil"); err != nil {
 		t.Error("an honest Node cannot be created:", err)
 	}
 	eventually(t, "the cluster knows the address of node-1", func(context.Context) (bool, error) {
@@ -290,7 +289,8 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	refused("the address of a service", create(corev1.NodeSpec{}, "198.19.0.1"), "in the ranges of pods or services")
 	refused("the address of a pod", create(corev1.NodeSpec{}, "198.18.0.7"), "in the ranges of pods or services")
 	refused("everybody's address", create(corev1.NodeSpec{}, "127.0.0.1"), "every machine's")
-	refused("more addresses than a machine has", create(corev1.NodeSpec{}, slices.Repeat([]string{"192.0.2.9"}, 17)...), "more than 16 addresses")
+	refused("two addresses of a family", create(corev1.NodeSpec{}, "192.0.2.9", "192.0.2.11"), "more than one IPv4 and one IPv6 address")
+	refused("more names than a machine has", create(corev1.NodeSpec{}, "a.example", "b.example", "c.example"), "and two names")
 	refused("a wildcard", create(corev1.NodeSpec{}, "*.default.svc"), "neither an IP address nor a name")
 	refused("a hidden IPv4 address", create(corev1.NodeSpec{}, "::ffff:198.19.0.1"), "neither an IP address nor a name")
 	refused("the server's address, spelled otherwise", create(corev1.NodeSpec{}, "2001:DB8:0::5"), "an address of the server on "+machineName())

@@ -21,7 +21,8 @@ import (
 
 const (
 	// NodeAddresses is the ConfigMap in kube-system that has a key for each address
-	// of a node, and that node as its value. The policy of the same name reads it.
+	// of a node, and that node as its value. The policy of the same name reads it. Of IP
+	// addresses that nodes gave up a while ago it has keys that begin with formerMark.
 	NodeAddresses = "everynode-node-addresses"
 	// claimsSize bounds it, in bytes: an object of the API has room for 1 MiB.
 	claimsSize = 900 << 10
@@ -81,11 +82,11 @@ func claimKey(address string) string {
 	return key
 }
 
-// claimAddresses returns which node has which address, by claimKey. A node that had an
-// address before keeps it while it reports it. So a node that got past the policy, in the
+// claimAddresses returns which node has which address, by claimKey, and at the end which had it before. A node that
+// had an address before keeps it while it reports it. So a node that got past the policy, in the
 // moment before the ConfigMap had the first node's address, takes nothing away. Among new
 // nodes, the oldest gets it. left is the number of addresses that there was no room for.
-func claimAddresses(before map[string]string, nodes []*corev1.Node) (claims map[string]string, left int) {
+func claimAddresses(before map[string]string, nodes []*corev1.Node, now time.Time) (claims map[string]string, left int) {
 	nodes = slices.Clone(nodes)
 	slices.SortFunc(nodes, func(a, b *corev1.Node) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
@@ -108,6 +109,7 @@ func claimAddresses(before map[string]string, nodes []*corev1.Node) (claims map[
 	}
 	take(func(key, node string) bool { return before[key] == node })
 	take(func(string, string) bool { return true })
+	addFormer(claims, before, size, now)
 	return claims, left
 }
 
@@ -129,7 +131,8 @@ func (c *nodeController) keepClaims(ctx context.Context) error {
 	if missing {
 		list = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: NodeAddresses}}
 	}
-	claims, left := claimAddresses(list.Data, machines)
+	before := list.Data
+	claims, left := claimAddresses(before, machines, time.Now())
 	if left > 0 {
 		klog.Warningf("The ConfigMap kube-system/%s has no room for %d addresses of nodes: the API server does not compare "+
 			"other nodes' addresses with these; only agents and the node controller do", NodeAddresses, left)
@@ -145,5 +148,7 @@ func (c *nodeController) keepClaims(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write the addresses of the nodes: %w", err)
 	}
+	c.tellFormer(before, claims)
+	c.claims, c.former, c.full = claims, formerOf(claims), left > 0
 	return nil
 }

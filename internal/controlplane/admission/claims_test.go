@@ -30,14 +30,19 @@ func TestClaim(t *testing.T) {
 			map[string]string{"192.0.2.1": "old", "old": "old", "2001_db8__1": "young"}},
 		"who had it keeps it, also against an older": {map[string]string{"192.0.2.1": "young"}, []*corev1.Node{old, young},
 			map[string]string{"192.0.2.1": "young", "old": "old", "2001_db8__1": "young"}},
-		"who is gone has nothing": {map[string]string{"192.0.2.1": "young", "2001_db8__1": "young"}, []*corev1.Node{old},
-			map[string]string{"192.0.2.1": "old", "old": "old"}},
-		"who reports it no more loses it": {map[string]string{"192.0.2.9": "old", "192.0.2.1": "old", "old": "old"}, []*corev1.Node{old},
-			map[string]string{"192.0.2.1": "old", "old": "old"}},
+		"who is gone has nothing, but had it": {map[string]string{"192.0.2.1": "young", "2001_db8__1": "young", "young": "young"}, []*corev1.Node{old},
+			map[string]string{"192.0.2.1": "old", "old": "old", "-192.0.2.1": "young 1000604800", "-2001_db8__1": "young 1000604800"}},
+		"who reports it no more loses it, but had it": {map[string]string{"192.0.2.9": "old", "192.0.2.1": "old", "old": "old"}, []*corev1.Node{old},
+			map[string]string{"192.0.2.1": "old", "old": "old", "-192.0.2.9": "old 1000604800"}},
+		"who had it is remembered for a week": {map[string]string{"-192.0.2.7": "gone 1000000001", "-192.0.2.8": "gone 1000000000", "-192.0.2.9": "what"},
+			[]*corev1.Node{old}, map[string]string{"192.0.2.1": "old", "old": "old", "-192.0.2.7": "gone 1000000001"}},
+		"who has it again": {map[string]string{"-192.0.2.1": "old 1000000001"}, []*corev1.Node{old}, map[string]string{"192.0.2.1": "old", "old": "old"}},
+		"who has it after another": {map[string]string{"-192.0.2.1": "gone 1000000001"}, []*corev1.Node{old},
+			map[string]string{"192.0.2.1": "old", "old": "old", "-192.0.2.1": "gone 1000000001"}},
 		"what is not a key is left out": {nil, []*corev1.Node{claimant("odd", 0, "*.svc", "", "..", "fe80::1%eth0")},
 			map[string]string{}},
 	} {
-		if got, left := claimAddresses(c.before, c.nodes); !maps.Equal(got, c.want) || left != 0 {
+		if got, left := claimAddresses(c.before, c.nodes, time.Unix(1e9, 0)); !maps.Equal(got, c.want) || left != 0 {
 			t.Errorf("%s: %v, %d left; want %v", name, got, left, c.want)
 		}
 	}
@@ -52,12 +57,12 @@ func TestClaimFits(t *testing.T) {
 		}
 		return nodes
 	}
-	claims, left := claimAddresses(nil, fleet(5000, "node"))
+	claims, left := claimAddresses(nil, fleet(5000, "node"), time.Unix(1e9, 0))
 	if len(claims) != 10000 || left != 0 {
 		t.Errorf("of 5,000 nodes %d addresses are in, %d are not", len(claims), left)
 	}
 	size, more := 0, append(fleet(30000, "another"), fleet(5000, "node")...)
-	after, left := claimAddresses(claims, more)
+	after, left := claimAddresses(claims, more, time.Unix(1e9, 0))
 	for key, node := range after {
 		size += len(key) + len(node)
 	}
@@ -77,7 +82,7 @@ func TestClaimOfOneNode(t *testing.T) {
 	for i := range 200 {
 		many = append(many, fmt.Sprintf("192.0.2.%d", i))
 	}
-	if claims, left := claimAddresses(nil, []*corev1.Node{claimant("greedy", 0, many...)}); len(claims) != 16 || left != 0 {
+	if claims, left := claimAddresses(nil, []*corev1.Node{claimant("greedy", 0, many...)}, time.Unix(1e9, 0)); len(claims) != 16 || left != 0 {
 		t.Errorf("it has %d addresses, %d had no room", len(claims), left)
 	}
 }

@@ -58,9 +58,13 @@ type nodeController struct {
 	nodes    corelisters.NodeLister
 	policies admissionlisters.ValidatingAdmissionPolicyLister
 	waiting  *waiting
-	queue    workqueue.TypedRateLimitingInterface[item]
-	events   record.EventRecorder
-	told     map[string]bool // by name and key: it was logged that no such node has registered
+
+	claims map[string]string   // the ConfigMap of addresses, as it was last written
+	former map[string][]string // of these, by node: the addresses that it had
+	full   bool                // it has no room for more
+	queue  workqueue.TypedRateLimitingInterface[item]
+	events record.EventRecorder
+	told   map[string]bool // by name and key: it was logged that no such node has registered
 }
 
 // Run runs until ctx ends and all its goroutines have.

@@ -126,6 +126,12 @@ func (c *nodeController) judge(ctx context.Context, csr *certv1.CertificateSigni
 		return hold, "", err
 	}
 	verdict, reason := judgeServing(csr, node, surroundings{services: c.services, others: nodes, servers: servers})
+	if verdict != approve || saysSimulated(node) {
+		return verdict, reason, nil
+	}
+	if because, err := c.notRecorded(ctx, csr); because != "" || err != nil {
+		return hold, because, err
+	}
 	return verdict, reason, nil
 }
 

@@ -71,6 +71,9 @@ func (d *desk) decides(name string) (calls []string) {
 	}
 	for _, action := range d.api.Actions() {
 		calls = append(calls, action.GetVerb())
+		if action.GetResource().Resource != "certificatesigningrequests" {
+			continue
+		}
 		var err error
 		switch a := action.(type) {
 		case ktesting.UpdateAction:
