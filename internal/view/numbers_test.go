@@ -35,8 +35,8 @@ func TestNumbersThatAreTooLong(t *testing.T) {
 			t.Errorf("%.60s: %v, want %v", quantity, got, want)
 		}
 	}
-	bomb := patchWithLimit(`"1e1999999998"`)
-	if templateDigest(bomb) != templateDigest(bomb) || templateDigest(bomb) == templateDigest(patchWithLimit(`"1e1999999999"`)) {
+	bomb, again := patchWithLimit(`"1e1999999998"`), patchWithLimit(`"1e1999999998"`)
+	if templateDigest(bomb) != templateDigest(again) || templateDigest(bomb) == templateDigest(patchWithLimit(`"1e1999999999"`)) {
 		t.Error("such data do not equal only themselves")
 	}
 	r := &appsv1.ControllerRevision{Data: runtime.RawExtension{Raw: bomb}}
