@@ -49,6 +49,8 @@ type failure struct {
 	code int
 }
 
+func (f failure) Unwrap() error { return f.error }
+
 // Failure makes the program exit with the code because of err.
 func Failure(err error, code int) error { return failure{err, code} }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,6 +113,9 @@ func (cmd planCommand) dryRun(ctx context.Context, f *forecastFlags, manifests [
 	if err != nil {
 		return nil, err
 	}
+	if err := cmd.cluster.reach(ctx); err != nil {
+		return nil, err
+	}
 	args = append(args, "apply", "--dry-run=server", "--output", "json", "--filename", "-")
 	if f.serverSide {
 		args = append(args, "--server-side")
@@ -120,16 +124,42 @@ func (cmd planCommand) dryRun(ctx context.Context, f *forecastFlags, manifests [
 		args = append(args, "--namespace", f.namespace)
 	}
 	kubectl := exec.CommandContext(ctx, args[0], args[1:]...)
+	kubectl.WaitDelay = kubectlEnds
 	var said bytes.Buffer
 	kubectl.Stdin, kubectl.Stderr = bytes.NewReader(manifests), &said
 	out, err := kubectl.Output()
 	if err != nil {
-		return nil, fmt.Errorf("the API server does not take the change: %s", strings.TrimSpace(strings.TrimPrefix(said.String(), "error: ")))
+		return nil, f.refusal(ctx, said.String(), err)
 	}
 	if _, err := cmd.Err.Write(said.Bytes()); err != nil { // warnings of the API server
 		return nil, fmt.Errorf("write the API server's warnings: %w", err)
 	}
 	return decodeDaemonSets(out)
+}
+
+// kubectlEnds is how long a program that an interrupted kubectl has started, such as one for credentials, may keep its
+// output open.
+const kubectlEnds = time.Second
+
+// refusal returns the error for a dry run that failed. said is what kubectl has said about it.
+func (f *forecastFlags) refusal(ctx context.Context, said string, err error) error {
+	said = strings.TrimSpace(strings.TrimPrefix(said, "error: "))
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("ask the API server: %w", ctx.Err())
+	case said == "":
+		return fmt.Errorf("run kubectl: %w", err)
+	}
+	given := slices.Clone(f.files)
+	for i, name := range given {
+		if name == "-" {
+			given[i] = "the standard input"
+		}
+	}
+	// kubectl knows no file but its standard input, and names a flag of its own.
+	said = strings.ReplaceAll(said, `"STDIN"`, strconv.Quote(strings.Join(given, ", ")))
+	said = strings.ReplaceAll(said, "; if you choose to ignore these errors, turn validation off with --validate=false", "")
+	return fmt.Errorf("the API server does not take the change: %s", said)
 }
 
 // decodeDaemonSets reads what kubectl prints: one object, or a List of them.

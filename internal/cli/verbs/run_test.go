@@ -44,10 +44,15 @@ func (*givenCluster) EngineOff() bool { return false }
 
 // run runs a command line as a program with only these commands does.
 func run(args []string, in io.Reader, out, errs io.Writer) int {
+	return runUntil(context.Background(), args, in, out, errs)
+}
+
+// runUntil is run for a user who interrupts the command when ctx ends.
+func runUntil(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
 	c := &console.Console{In: in, Out: out, Err: errs, Program: console.Everynode}
 	root := &cobra.Command{Use: "everynode"}
 	root.AddCommand(Commands(c, &givenCluster{})...)
 	c.Prepare(root)
 	root.SetArgs(args[1:])
-	return c.ExitCode(root.ExecuteContext(context.Background()))
+	return c.ExitCode(root.ExecuteContext(ctx))
 }

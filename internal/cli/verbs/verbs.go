@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -39,9 +40,13 @@ type access struct{ Cluster }
 // Commands are the commands of this package, for one program.
 func Commands(c *console.Console, cluster Cluster) []*cobra.Command {
 	a := access{cluster}
-	return []*cobra.Command{auditCommand{c, a}.command(), fleetCommand{c, a}.command(), handoverCommand{c, a}.command(),
+	all := []*cobra.Command{auditCommand{c, a}.command(), fleetCommand{c, a}.command(), handoverCommand{c, a}.command(),
 		planCommand{c, a}.command(), rolloutCommands{c, a}.command(), uiCommand{c, a}.command(), watchCommand{c, a}.command(),
 		whyCommand{c, a}.command()}
+	for _, one := range all {
+		interruptible(one)
+	}
+	return all
 }
 
 // clusterFlag returns the name of a flag that was given and says which cluster to ask, or how; "" if there is none.
@@ -63,6 +68,19 @@ func (a access) client() (kubernetes.Interface, error) {
 		return nil, err
 	}
 	return ForFleet(config)
+}
+
+// reach returns an error if the API server does not answer. Whether it lets the user read its version does not matter.
+func (a access) reach(ctx context.Context) error {
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	err = client.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Error()
+	if err != nil && !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("ask the API server: %w", err)
+	}
+	return nil
 }
 
 // ForFleet returns a client without a rate limit, which uses the format that is fastest to decode.
