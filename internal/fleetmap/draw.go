@@ -13,10 +13,14 @@ const maxExceptions = 10
 // out, and then lines below it, starting with the last one.
 func Frame(m *Model, width, height int) []Line {
 	f := frame{model: m, width: max(width, 1)}
-	f.heading()
-	room := max(height-len(f.lines)-1, 0)
-	f.zones(room - kept(len(m.Zones), room))
-	f.exceptions(height - len(f.lines))
+	if m.Unread != "" {
+		f.unread()
+	} else {
+		f.heading()
+		room := max(height-len(f.lines)-1, 0)
+		f.zones(room - kept(len(m.Zones), room))
+		f.exceptions(height - len(f.lines))
+	}
 	lines := f.lines[:min(len(f.lines), max(height, 0))]
 	for i := range lines {
 		lines[i] = lines[i].clip(f.width)
@@ -43,6 +47,26 @@ type frame struct {
 }
 
 func (f *frame) add(spans ...Span) { f.lines = append(f.lines, spans) }
+
+// unread draws why there is nothing to draw. That has the whole frame, so nothing of it is cut off.
+func (f *frame) unread() {
+	const about = "  " + notRead
+	f.add(Span{shortName(harmless(f.model.Set), max(f.width-width(about), f.width/2)), bold}, Span{about, ""})
+	for rest := harmless(f.model.Unread); rest != ""; {
+		line := head(rest, f.width)
+		if at := strings.LastIndexByte(line, ' '); at > 0 && line != rest {
+			line = line[:at]
+		}
+		if line == "" { // a letter is wider than the frame
+			return
+		}
+		f.add(Span{line, alarm})
+		rest = strings.TrimLeft(rest[len(line):], " ")
+	}
+}
+
+// notRead is what a fleet is called of which nothing is known yet.
+const notRead = "not read yet"
 
 func (f *frame) heading() {
 	m := f.model
@@ -112,6 +136,9 @@ func (f *frame) legend() {
 
 // Summary returns the model in one line.
 func (m *Model) Summary() string {
+	if m.Unread != "" {
+		return harmless(notRead + " " + m.Unread)
+	}
 	counts, all, parts := m.Counts(), 0, []string{}
 	for _, s := range told() {
 		if all += counts[s]; counts[s] > 0 {

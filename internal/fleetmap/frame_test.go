@@ -36,6 +36,7 @@ func goldens() []golden {
 		{"harm", "a message can do nothing to the terminal", harmful(), 80, 24},
 		{"rollout", "what a controller says of a release, and waves that do not fit into a line", inWaves(), 80, 24},
 		{"low", "six rows", largeFleet(), 80, 6},
+		{"unread", "nothing was read yet, and why", unread(), 60, 24},
 		{"empty", "a DaemonSet without a node", &Model{Set: "apps/agent", Phase: "up to date", Zones: []Zone{{}}}, 80, 24},
 	}
 }
@@ -84,6 +85,10 @@ func harmful() *Model {
 			{Node: "n\x1b[1A1", State: Failing, Text: "exit 1: \x1b[31mred\x1b[0m\r\nnew line\x00\x9b2J\u202eback\u2028"},
 			{Node: "n2", State: Failing, Text: `<script>alert(1)</script> <img src=x onerror="alert(1)">`},
 			{Node: "n3", State: Failing, Text: "日本語のメッセージ 🚀 e\u0301 " + strings.Repeat("世界", 40)}}}
+}
+
+func unread() *Model {
+	return &Model{Set: "apps/agent", Unread: "since 14:03:11, trying again: pods: an error on the server (\"etcd is full\x1b[2J\") has prevented the request from succeeding (get pods)"}
 }
 
 func inWaves() *Model {
@@ -200,7 +205,7 @@ func TestFramesFit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.String()
 		m := &Model{Set: text.Draw(t, "set"), Revision: text.Draw(t, "revision"), Before: rapid.SliceOfN(text, 0, 3).Draw(t, "before"), Phase: text.Draw(t, "phase"),
-			Stale: text.Draw(t, "stale"), Command: text.Draw(t, "command"), More: rapid.IntRange(0, 5000).Draw(t, "more")}
+			Stale: text.Draw(t, "stale"), Command: text.Draw(t, "command"), Unread: rapid.OneOf(rapid.Just(""), text).Draw(t, "unread"), More: rapid.IntRange(0, 5000).Draw(t, "more")}
 		for range rapid.IntRange(0, 50).Draw(t, "zones") {
 			state := State(rapid.IntRange(0, states-1).Draw(t, "state"))
 			m.Zones = append(m.Zones, Zone{text.Draw(t, "zone"), many(rapid.IntRange(0, 500).Draw(t, "nodes"), state)})

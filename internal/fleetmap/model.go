@@ -63,6 +63,8 @@ type Model struct {
 	Command string
 	// Stale says since when and why the drawing may be out of date; empty: it is current.
 	Stale string
+	// Unread says since when and why there is nothing to draw yet, besides Set; empty: there is.
+	Unread string
 }
 
 // Zone is a row, or several rows below each other. Nodes are in the order in which a release reaches them.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,14 +22,23 @@ type feed struct {
 	client  kubernetes.Interface
 	changed chan struct{} // has a value while something is new
 
+	began time.Time
+
 	mu      sync.Mutex
-	unread  int                // resources that were not read yet
+	unread  map[string]bool    // resources that were not read yet
 	failing map[string]failure // by resource
 	fatal   error              // nothing more can be seen, and why
 }
 
 func newFeed(client kubernetes.Interface) *feed {
-	return &feed{client: client, changed: make(chan struct{}, 1), failing: map[string]failure{}}
+	return &feed{client: client, changed: make(chan struct{}, 1), began: time.Now(), unread: map[string]bool{}, failing: map[string]failure{}}
+}
+
+// expect makes the resources count as unread until each was read once.
+func (f *feed) expect(sources []*source) {
+	for _, s := range sources {
+		f.unread[s.name] = true
+	}
 }
 
 // failure is why a resource cannot be followed, and since when.
@@ -57,7 +67,7 @@ func (f *feed) note(resource string, err error, now time.Time) {
 		delete(f.failing, resource)
 	case err == nil || errors.Is(err, context.Canceled) || passing(err):
 		return
-	case f.unread > 0 && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
+	case len(f.unread) > 0 && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
 		f.fatal = fmt.Errorf("follow the %s: %w", resource, err)
 	case known:
 		return
@@ -71,6 +81,32 @@ func (f *feed) note(resource string, err error, now time.Time) {
 // that way to list. The next request differs and is sent at once.
 func passing(err error) bool {
 	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.IsInvalid(err) || apierrors.IsTimeout(err) && apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
+}
+
+// Unread is what keeps the first picture away.
+type Unread struct {
+	// Text says what was not read yet, since when, and why; empty: everything was read once.
+	Text string
+	// Failed means that a request has failed. Otherwise all that is known is that there is no answer yet.
+	Failed bool
+	// Since is when the first request was sent.
+	Since time.Time
+}
+
+// Unread returns what was not read yet.
+func (f *feed) Unread() Unread {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u := Unread{Since: f.began}
+	if len(f.unread) == 0 {
+		return u
+	}
+	if u.Text = f.stale(); u.Text != "" {
+		u.Failed = true
+	} else {
+		u.Text = fmt.Sprintf("since %s, no answer yet: %s", clock(f.began, f.began), strings.Join(slices.Sorted(maps.Keys(f.unread)), ", "))
+	}
+	return u
 }
 
 // stale returns since when what is seen may be out of date, and why; "" if it is up to date.

@@ -55,7 +55,7 @@ func NewFleet(ctx context.Context, client kubernetes.Interface, releases Release
 	if p := releases.Policies; p != nil && f.rollouts != nil && readable(ctx, p, metav1.ListOptions{}) {
 		f.kinds = p
 	}
-	f.unread = len(f.sources())
+	f.expect(f.sources())
 	return f
 }
 
@@ -74,7 +74,7 @@ func (f *Fleet) Follow(ctx context.Context) {
 func (f *Fleet) See(now time.Time) (s *fleetview.State, wake time.Time, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.fatal != nil || f.unread > 0 {
+	if f.fatal != nil || len(f.unread) > 0 {
 		return nil, wake, f.fatal
 	}
 	f.known.forgetUnseen()

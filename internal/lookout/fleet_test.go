@@ -7,11 +7,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
@@ -225,7 +227,9 @@ func TestFleetWatch(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	states := make(chan *fleetview.State, 100)
 	ended := make(chan error, 1)
-	go func() { ended <- f.Watch(ctx, func(s *fleetview.State) { states <- s }) }()
+	go func() {
+		ended <- f.Watch(ctx, func(s *fleetview.State) { states <- s }, func(why string) { t.Error(why) })
+	}()
 	first := <-states
 	if len(first.Sets) != 2 {
 		t.Errorf("%d DaemonSets", len(first.Sets))
@@ -243,6 +247,53 @@ func TestFleetWatch(t *testing.T) {
 	if n := watches.Load(); n != 4 {
 		t.Errorf("%d watches, want one for each of 4 resources", n)
 	}
+}
+
+// While a resource cannot be read, the page is told why; the others are not read again because of it.
+func TestFleetNothingRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.node(t, "a", "", corev1.ConditionTrue)
+		var works atomic.Bool
+		var nodes atomic.Int32
+		w.client.PrependReactor("list", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+			if a.GetResource().Resource == "nodes" {
+				nodes.Add(1)
+			}
+			return a.GetResource().Resource == "pods" && !works.Load(), nil, errors.New("the server is overloaded")
+		})
+		f := NewFleet(t.Context(), w.client, Releases{}, "")
+		ctx, stop := context.WithCancel(t.Context())
+		states, failures, ended := make(chan *fleetview.State, 100), make(chan string, 100), make(chan error, 1)
+		began := time.Now()
+		go func() {
+			ended <- f.Watch(ctx, func(s *fleetview.State) { states <- s }, func(why string) { failures <- why })
+		}()
+		if why := <-failures; !strings.HasSuffix(why, ", trying again: pods: the server is overloaded") || time.Since(began) != failingAfter {
+			t.Errorf("after %s: %q", time.Since(began), why)
+		}
+		works.Store(true)
+		if s := <-states; len(s.Nodes) != 1 || len(failures) > 0 || nodes.Load() != 1 {
+			t.Errorf("%+v; nodes were read %d times", s, nodes.Load())
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The same where there is no answer, which a large cluster may take a while for.
+func TestFleetNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewFleet(t.Context(), newWorld(t).client, Releases{}, "")
+		if why, due := f.unreadSince(time.Now()); why != "" || time.Until(due) != slowAfter {
+			t.Errorf("%q, and again in %s", why, time.Until(due))
+		}
+		if why, _ := f.unreadSince(time.Now().Add(slowAfter)); !strings.HasSuffix(why, ", no answer yet: controllerrevisions, daemonsets, nodes, pods") {
+			t.Errorf("%q", why)
+		}
+	})
 }
 
 // Details include what is not followed, such as events.
@@ -321,7 +372,7 @@ func BenchmarkFleet(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	f.unread = 0
+	clear(f.unread)
 	node := func(name string, labels map[string]string) *corev1.Node {
 		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
 	}

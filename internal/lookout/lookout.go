@@ -93,7 +93,7 @@ func New(ctx context.Context, client kubernetes.Interface, releases Releases, na
 		policies: map[string]*rollout.Policy{}, reached: map[string]step{}, heardOf: map[string]told{},
 	}
 	l.lookForReleases(ctx, releases)
-	l.unread = len(l.sources())
+	l.expect(l.sources())
 	return l, nil
 }
 

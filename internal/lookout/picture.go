@@ -39,7 +39,7 @@ func (l *Lookout) See(now time.Time, patient bool) (*Picture, error) {
 		return nil, l.fatal
 	case l.set == nil:
 		return nil, fmt.Errorf("DaemonSet %s/%s was deleted", l.namespace, l.name)
-	case l.unread > 0:
+	case len(l.unread) > 0:
 		return nil, nil
 	}
 	rows, err := l.rows(now)

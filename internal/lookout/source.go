@@ -38,7 +38,6 @@ type source struct {
 	keep    func(object any) bool
 	forget  func(object any)
 	replace func()
-	known   bool // a whole list was read
 }
 
 var _ cache.TransformingStore = (*source)(nil)
@@ -196,10 +195,7 @@ func (s *source) Replace(objects []any, _ string) error {
 		}
 		s.keep(o)
 	}
-	if !s.known {
-		s.known = true
-		s.of.unread--
-	}
+	delete(s.of.unread, s.name)
 	poke(s.of.changed)
 	return nil
 }

@@ -107,14 +107,15 @@ func (h *hub) follow(ctx context.Context) error {
 	defer stop()
 	run := h.begin()
 	ended := make(chan error, 1)
-	go func() {
-		ended <- h.source.Follow(ctx, func(state *fleetview.State) {
-			h.set(func(s *scene) {
-				if s.run == run { // otherwise it was stopped meanwhile
-					s.state, s.error = state, ""
-				}
-			})
+	tell := func(state *fleetview.State, why string) {
+		h.set(func(s *scene) {
+			if s.run == run { // otherwise it was stopped meanwhile
+				s.state, s.error = state, why
+			}
 		})
+	}
+	go func() {
+		ended <- h.source.Follow(ctx, func(state *fleetview.State) { tell(state, "") }, func(why string) { tell(nil, why) })
 	}()
 	for {
 		var alone <-chan time.Time

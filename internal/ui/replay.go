@@ -114,7 +114,7 @@ func unpacked(r io.Reader) (io.Reader, error) {
 }
 
 // Follow plays the recording.
-func (r *Recording) Follow(ctx context.Context, show func(*fleetview.State)) error {
+func (r *Recording) Follow(ctx context.Context, show func(*fleetview.State), _ func(string)) error {
 	began := time.Now()
 	var state *fleetview.State
 	for i := range r.entries {

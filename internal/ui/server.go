@@ -22,8 +22,9 @@ import (
 // Source is a fleet that can be followed.
 type Source interface {
 	// Follow calls show with what is known, and again each time something has changed, until ctx ends. Afterwards it
-	// may be called again. An error means that there is nothing more to see, and says why.
-	Follow(ctx context.Context, show func(*fleetview.State)) error
+	// may be called again. While nothing can be read, it calls failing with the reason, and goes on. An error means that
+	// there is nothing more to see, and says why.
+	Follow(ctx context.Context, show func(*fleetview.State), failing func(why string)) error
 	// Node, Events and Log answer requests for details. They return fleetview.ErrUnknown if the object does not exist.
 	Node(ctx context.Context, name string) (*fleetview.NodeDetail, error)
 	Events(ctx context.Context, namespace, name string) (*fleetview.Events, error)

@@ -22,8 +22,9 @@ import (
 
 // scripted is a Source that shows what the test tells it to.
 type scripted struct {
-	states chan *fleetview.State
-	fails  chan error
+	states  chan *fleetview.State
+	failing chan string
+	fails   chan error
 
 	mu      sync.Mutex
 	follows int
@@ -31,10 +32,10 @@ type scripted struct {
 }
 
 func newScripted() *scripted {
-	return &scripted{states: make(chan *fleetview.State, 10), fails: make(chan error, 1)}
+	return &scripted{states: make(chan *fleetview.State, 10), failing: make(chan string), fails: make(chan error, 1)}
 }
 
-func (s *scripted) Follow(ctx context.Context, show func(*fleetview.State)) error {
+func (s *scripted) Follow(ctx context.Context, show func(*fleetview.State), failing func(string)) error {
 	s.mu.Lock()
 	s.follows++
 	s.mu.Unlock()
@@ -49,6 +50,8 @@ func (s *scripted) Follow(ctx context.Context, show func(*fleetview.State)) erro
 			return nil
 		case err := <-s.fails:
 			return err
+		case why := <-s.failing:
+			failing(why)
 		case state := <-s.states:
 			show(state)
 		}
@@ -392,6 +395,21 @@ func TestFailure(t *testing.T) {
 	v.want("state", `"at":2`) // the whole state: places of nodes may have changed
 }
 
+// While nothing can be read, the page says why, and the source is left to go on.
+func TestNothingReadYet(t *testing.T) {
+	source := newScripted()
+	s := serve(t, Options{Source: source, Program: "everynode"})
+	v := s.view()
+	v.want("about", "")
+	source.failing <- "since 14:03:11, trying again: pods: no space"
+	v.want("failure", `{"error":"since 14:03:11, trying again: pods: no space"}`)
+	source.states <- stateOf(1, fleetview.New)
+	v.want("state", `"at":1`)
+	if follows, stopped := source.counts(); follows != 1 || stopped != 0 {
+		t.Errorf("the fleet was followed %d times, and left %d times", follows, stopped)
+	}
+}
+
 // A recording can be played, with the answers about findings.
 func TestRecordAndReplay(t *testing.T) {
 	source := newScripted()
@@ -411,7 +429,7 @@ func TestRecordAndReplay(t *testing.T) {
 	seen := make(chan *fleetview.State, 10)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- recording.Follow(ctx, func(s *fleetview.State) { seen <- s }) }()
+	go func() { ended <- recording.Follow(ctx, func(s *fleetview.State) { seen <- s }, nil) }()
 	for _, want := range []*fleetview.State{first, failing} {
 		got := <-seen
 		if a, b := encode(t, got), encode(t, want); a != b {
@@ -528,7 +546,7 @@ func TestReplayFrom(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	seen, ended := make(chan *fleetview.State, 10), make(chan error, 1)
-	go func() { ended <- recording.Follow(ctx, func(s *fleetview.State) { seen <- s }) }()
+	go func() { ended <- recording.Follow(ctx, func(s *fleetview.State) { seen <- s }, nil) }()
 	if got := <-seen; got.At != 2 || got.Sets[0].Cells[0].State != fleetview.Starting {
 		t.Errorf("half a minute in it is %+v", got)
 	}
@@ -550,7 +568,7 @@ func TestReplaySpeed(t *testing.T) {
 				if shown = append(shown, time.Since(began)); len(shown) == 2 {
 					stop()
 				}
-			})
+			}, nil)
 			if err != nil || len(shown) != 2 || shown[0] != 0 || shown[1] != want {
 				t.Errorf("at speed %v it is shown after %v, want %s (%v)", speed, shown, want, err)
 			}

@@ -119,7 +119,7 @@ func (f *fleet) state(n int) *fleetview.State {
 }
 
 // Follow shows one state after the other.
-func (f *fleet) Follow(ctx context.Context, show func(*fleetview.State)) error {
+func (f *fleet) Follow(ctx context.Context, show func(*fleetview.State), _ func(string)) error {
 	tick := time.NewTicker(f.pace)
 	defer tick.Stop()
 	for n := 0; ; n++ {

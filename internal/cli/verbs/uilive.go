@@ -44,14 +44,14 @@ func (cmd uiCommand) liveFleet(namespace string) (*liveFleet, error) {
 }
 
 // Follow calls show with each new state of the cluster until ctx ends.
-func (l *liveFleet) Follow(ctx context.Context, show func(*fleetview.State)) error {
+func (l *liveFleet) Follow(ctx context.Context, show func(*fleetview.State), failing func(string)) error {
 	f := lookout.NewFleet(ctx, l.client, lookout.Releases{Rollouts: l.kinds.rollouts, Policies: l.kinds.policies}, l.namespace)
 	l.keep(f)
 	defer l.keep(nil) // it may be some hundred MB
 	return f.Watch(ctx, func(s *fleetview.State) {
 		s.Cluster = l.cluster
 		show(s)
-	})
+	}, failing)
 }
 
 func (l *liveFleet) keep(f *lookout.Fleet) {

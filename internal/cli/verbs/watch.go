@@ -77,7 +77,7 @@ func (f *watchFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: nodes in the order of its waves, and how far each wave is (default: the policy that the engine follows)")
 	flags.BoolVar(&f.once, "once", false, "print one picture and end")
 	flags.BoolVar(&f.untilDone, "until-done", false, "end when each node that is Ready and should have the newest pod has it, it is available, and a release in waves is through")
-	flags.DurationVar(&f.giveUp, "give-up", 10*time.Minute, "with --until-done and no release in waves: end with an error when no further node got there for so long (0: never)")
+	flags.DurationVar(&f.giveUp, "give-up", 10*time.Minute, "with --until-done and no release in waves: end with an error when no further node got there, or nothing could be read, for so long (0: never)")
 }
 
 // checkEnd refuses flags that contradict each other.
@@ -132,7 +132,7 @@ func (cmd watchCommand) watchSet(ctx context.Context, client kubernetes.Interfac
 	if f.once || !terminal && !f.untilDone {
 		return cmd.once(ctx, l)
 	}
-	w := watcher{lookout: l, untilDone: f.untilDone, giveUp: f.giveUp, typed: cmd.typed}
+	w := watcher{lookout: l, untilDone: f.untilDone, giveUp: f.giveUp, set: f.namespace + "/" + name, typed: cmd.typed}
 	w.command = cmd.typed(fmt.Sprintf("everynode why ds/%s -n %s --not-ok", name, f.namespace))
 	if terminal {
 		s, err := openScreen(cmd.In, out)
@@ -141,7 +141,7 @@ func (cmd watchCommand) watchSet(ctx context.Context, client kubernetes.Interfac
 		}
 		w.canvas = s
 	} else {
-		w.canvas = &lines{out: cmd.Out}
+		w.canvas = newLines(cmd.Out)
 	}
 	last, err := w.run(ctx)
 	err = errors.Join(err, w.canvas.close())

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,7 +133,9 @@ func TestWatchUntilDone(t *testing.T) {
 }
 
 // An update that makes no progress, that is impossible, or that the user does not wait for, is not through.
-func TestWatchNotThrough(t *testing.T) {
+func TestWatchNotThrough(t *testing.T) { synctest.Test(t, watchNotThrough) }
+
+func watchNotThrough(t *testing.T) {
 	client, _ := watched(t)
 	flags := watchFlags{namespace: "apps", untilDone: true, giveUp: 10 * time.Millisecond}
 	var out bytes.Buffer

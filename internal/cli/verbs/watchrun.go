@@ -26,6 +26,7 @@ type watcher struct {
 	canvas    canvas
 	untilDone bool
 	giveUp    time.Duration
+	set       string              // namespace and name of the DaemonSet
 	command   string              // the command that shows more
 	typed     func(string) string // returns a command as users type it
 	progress  progressOf
@@ -44,6 +45,9 @@ const (
 	restShare = 3
 )
 
+// wordAfter is how long the first reading may take before that is shown.
+const wordAfter = 3 * time.Second
+
 // run draws until the update is through or the user ends it. It returns the last picture, or nil if none was drawn.
 func (w *watcher) run(ctx context.Context) (last *lookout.Picture, err error) {
 	following, end := context.WithCancel(ctx)
@@ -56,7 +60,11 @@ func (w *watcher) run(ctx context.Context) (last *lookout.Picture, err error) {
 			return last, err
 		}
 		var wake time.Time
-		if p != nil {
+		if p == nil {
+			if wake, err = w.unread(began); err != nil {
+				return last, err
+			}
+		} else {
 			last = p
 			p.Model.Command = w.typed(p.Model.Command)
 			if err := w.canvas.draw(&p.Model); err != nil {
@@ -72,6 +80,31 @@ func (w *watcher) run(ctx context.Context) (last *lookout.Picture, err error) {
 			return last, w.left(last)
 		}
 	}
+}
+
+// unread shows what was not read yet, once that takes a while. wake is when to do that, or when it is time to give up,
+// which is an error.
+func (w *watcher) unread(now time.Time) (wake time.Time, err error) {
+	u := w.lookout.Unread()
+	if u.Text == "" {
+		return wake, nil // it was read just now
+	}
+	if word := u.Since.Add(wordAfter); now.Before(word) {
+		wake = word
+	} else if err := w.canvas.draw(&fleetmap.Model{Set: w.set, Unread: u.Text}); err != nil {
+		return wake, err
+	}
+	if !w.untilDone || w.giveUp <= 0 {
+		return wake, nil
+	}
+	end := u.Since.Add(w.giveUp)
+	if !now.Before(end) {
+		return wake, fmt.Errorf("nothing could be seen in %s (--give-up): not read %s", w.giveUp, u.Text)
+	}
+	if wake.IsZero() || end.Before(wake) {
+		wake = end
+	}
+	return wake, nil
 }
 
 // wait waits until must has passed, or until there is something to draw: a change, a new size of the terminal, or the
@@ -134,10 +167,15 @@ func (w *watcher) wake(p *lookout.Picture) time.Time {
 
 // left returns the error for a user who does not wait for the end.
 func (w *watcher) left(last *lookout.Picture) error {
-	if !w.untilDone {
-		return nil
-	}
 	if last == nil {
+		if u := w.lookout.Unread(); u.Failed { // what has said so on the screen is gone
+			return fmt.Errorf("interrupted before anything was seen: not read %s", u.Text)
+		}
+	}
+	switch {
+	case !w.untilDone:
+		return nil
+	case last == nil:
 		return errors.New("interrupted before anything was seen")
 	}
 	return errors.New("interrupted before the update was through")
@@ -145,17 +183,25 @@ func (w *watcher) left(last *lookout.Picture) error {
 
 // lines is a canvas for logs: it prints a line for a change, but not too often.
 type lines struct {
-	out  io.Writer
-	said string
-	at   time.Time
+	out   io.Writer
+	said  string
+	at    time.Time
+	again chan struct{}
+	later *time.Timer // until the next line; nil: none waits
 }
+
+func newLines(out io.Writer) *lines { return &lines{out: out, again: make(chan struct{}, 1)} }
 
 // lineEvery is the least time between two lines.
 const lineEvery = 5 * time.Second
 
 func (l *lines) draw(m *fleetmap.Model) error {
 	text, now := m.Summary(), time.Now()
-	if text == l.said || now.Sub(l.at) < lineEvery {
+	if text == l.said {
+		return nil
+	}
+	if wait := lineEvery - now.Sub(l.at); wait > 0 {
+		l.drawLater(wait)
 		return nil
 	}
 	l.said, l.at = text, now
@@ -163,6 +209,26 @@ func (l *lines) draw(m *fleetmap.Model) error {
 	return err
 }
 
-func (*lines) resized() <-chan struct{} { return nil }
-func (*lines) quit() <-chan struct{}    { return nil }
-func (*lines) close() error             { return nil }
+// drawLater asks for the last picture again after the wait, since nothing may change by then.
+func (l *lines) drawLater(wait time.Duration) {
+	if l.later != nil {
+		l.later.Reset(wait)
+		return
+	}
+	l.later = time.AfterFunc(wait, func() {
+		select {
+		case l.again <- struct{}{}:
+		default:
+		}
+	})
+}
+
+func (l *lines) resized() <-chan struct{} { return l.again }
+func (*lines) quit() <-chan struct{}      { return nil }
+
+func (l *lines) close() error {
+	if l.later != nil {
+		l.later.Stop()
+	}
+	return nil
+}
