@@ -31,6 +31,8 @@ type Answer struct {
 	// wait for others, then nodes that should not have a pod, and last those that are up to date. Each group
 	// is sorted by name.
 	Rows []Row `json:"rows"`
+	// NotRead says what could not be read, and what is not known because of that, a sentence each.
+	NotRead []string `json:"notRead,omitempty"`
 }
 
 // Set is a DaemonSet as a whole.
@@ -113,6 +115,7 @@ func Ask(ctx context.Context, client kubernetes.Interface, q Question, now time.
 		return nil, err
 	}
 	a := &Answer{DaemonSets: []Set{}, Rows: []Row{}}
+	var g gaps
 	for i := range s.sets {
 		ds := &s.sets[i]
 		if q.DaemonSet != "" && ds.Name != q.DaemonSet {
@@ -123,7 +126,8 @@ func Ask(ctx context.Context, client kubernetes.Interface, q Question, now time.
 			return nil, err
 		}
 		rows = slices.DeleteFunc(rows, func(r Row) bool { return q.Node != "" && r.Node != q.Node })
-		if err := s.explain(ctx, client, ds, rows, now); err != nil {
+		s.without(ds, &g)
+		if err := s.explain(ctx, client, ds, rows, now, &g); err != nil {
 			return nil, err
 		}
 		of := summary(ds, rows)
@@ -135,18 +139,19 @@ func Ask(ctx context.Context, client kubernetes.Interface, q Question, now time.
 		a.Rows = append(a.Rows, rows...)
 	}
 	slices.SortFunc(a.Rows, byInterest)
+	a.NotRead = g.said
 	return a, nil
 }
 
-// explain adds to the rows what others than the algorithm know.
-func (s *snapshot) explain(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time) error {
-	if err := s.askScheduler(ctx, client, rows); err != nil {
+// explain adds to the rows what others than the algorithm know. What the user may not read is noted.
+func (s *snapshot) explain(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time, g *gaps) error {
+	if err := g.note("pods of all namespaces", withoutPods, s.askScheduler(ctx, client, rows)); err != nil {
 		return err
 	}
-	if err := askEngine(ctx, client, ds, rows, now); err != nil {
+	if err := g.note("events", withoutEvents, askEngine(ctx, client, ds, rows, now)); err != nil {
 		return err
 	}
-	if err := s.askKubelets(ctx, client, ds, rows); err != nil {
+	if err := g.note("events", withoutEvents, s.askKubelets(ctx, client, ds, rows)); err != nil {
 		return err
 	}
 	for i := range rows {

@@ -101,10 +101,8 @@ func creating() corev1.ContainerStatus {
 	return corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}
 }
 
-// ask asks about the DaemonSet. It also returns the field selectors with which events
-// were listed.
-func (w *world) ask(t *testing.T, q Question) (a *Answer, eventFields []string) {
-	t.Helper()
+// client returns a client of an API server with all of it.
+func (w *world) client() *fake.Clientset {
 	objects := append([]runtime.Object{w.ds}, w.others...)
 	for i := range w.nodes {
 		objects = append(objects, &w.nodes[i])
@@ -112,7 +110,14 @@ func (w *world) ask(t *testing.T, q Question) (a *Answer, eventFields []string) 
 	for i := range w.pods {
 		objects = append(objects, &w.pods[i])
 	}
-	client := fake.NewClientset(objects...)
+	return fake.NewClientset(objects...)
+}
+
+// ask asks about the DaemonSet. It also returns the field selectors with which events
+// were listed.
+func (w *world) ask(t *testing.T, q Question) (a *Answer, eventFields []string) {
+	t.Helper()
+	client := w.client()
 	a, err := Ask(context.Background(), client, q, testNow())
 	if err != nil {
 		t.Fatal(err)
@@ -244,6 +249,50 @@ func TestAskReadsEvents(t *testing.T) {
 	}
 }
 
+// What the user may not read is said, and everything else is answered.
+func TestAskSaysWhatMayNotBeRead(t *testing.T) {
+	w := newWorld(t)
+	w.ds.Spec.Template.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: 80}}
+	w.hash = newWorldHash(t, w.ds)
+	w.node("crashes")
+	w.pod("crashes", down(crashes()))
+	w.node("starts")
+	w.pod("starts", down(creating()))
+	w.node("empty")
+	for _, node := range []string{"waits", "waits-too"} {
+		w.node(node)
+		w.pod(node, func(p *corev1.Pod) {
+			p.Spec.NodeName, p.Status = "", corev1.PodStatus{Phase: corev1.PodPending}
+			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{node}}}}}}}}
+		})
+	}
+	client := w.client()
+	client.PrependReactor("list", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		of := a.GetResource().Resource
+		return of == "events" || of == "pods" && a.GetNamespace() == "", nil, apierrors.NewForbidden(schema.GroupResource{Resource: of}, "", errors.New("no"))
+	})
+	a, err := Ask(t.Context(), client, aboutAgent(), testNow())
+	if err != nil {
+		t.Fatal(err)
+	}
+	details := map[string]string{}
+	for _, r := range a.Rows {
+		details[r.Node] = r.Detail
+	}
+	const waits = "waits for the scheduler: default-scheduler has reported nothing yet"
+	if want := map[string]string{"crashes": "CrashLoopBackOff (container main, exit code 3, 2 restarts)", "starts": "ContainerCreating (container main)", "empty": "", "waits": waits, "waits-too": waits}; !reflect.DeepEqual(details, want) {
+		t.Errorf("%q, want %q", details, want)
+	}
+	want := []string{
+		"pods of all namespaces were not read, so " + withoutPods + `: list the pods of node waits-too, for their host ports: pods is forbidden: no`,
+		"events were not read, so " + withoutEvents + `: list the events of DaemonSet apps/agent: events is forbidden: no`,
+	}
+	if !slices.Equal(a.NotRead, want) {
+		t.Errorf("%q, want %q", a.NotRead, want)
+	}
+}
+
 // On a node that is silent, the last known state of the containers is not the cause.
 func TestAskBlamesTheSilentNode(t *testing.T) {
 	w := newWorld(t)
@@ -341,7 +390,7 @@ func BenchmarkWhy(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := s.explain(context.Background(), fake.NewClientset(), &s.sets[0], rows, testNow()); err != nil {
+		if err := s.explain(context.Background(), fake.NewClientset(), &s.sets[0], rows, testNow(), &gaps{}); err != nil {
 			b.Fatal(err)
 		}
 		slices.SortFunc(rows, byInterest)

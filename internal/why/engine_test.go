@@ -86,7 +86,7 @@ func TestWhyNamesTheLabel(t *testing.T) {
 		Message:        view.RefusedText(view.RefusedCreate, "n", view.WithAllowCommand("apps", refusal)), LastTimestamp: metav1.NewTime(now),
 	})
 	rows := []Row{{Node: "n", Namespace: "apps", Reason: "planned", creates: true}}
-	if err := (&snapshot{}).explain(context.Background(), client, ds, rows, now); err != nil {
+	if err := (&snapshot{}).explain(context.Background(), client, ds, rows, now, &gaps{}); err != nil {
 		t.Fatal(err)
 	}
 	r := rows[0]

@@ -19,16 +19,15 @@ import (
 func (s *snapshot) askKubelets(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row) error {
 	unclear, pods := s.readPods(rows)
 	events, err := podEvents(ctx, client, ds.Namespace, unclear, pods)
-	if err != nil {
-		return err
-	}
-	for _, r := range unclear {
-		r.Cause.FromEvents(pods[r], events)
+	if err == nil {
+		for _, r := range unclear {
+			r.Cause.FromEvents(pods[r], events)
+		}
 	}
 	for i := range rows {
 		rows[i].tellCause()
 	}
-	return nil
+	return err
 }
 
 // readPods writes into the rows what the pods and nodes themselves say. It returns the rows about which

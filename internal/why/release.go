@@ -35,10 +35,15 @@ func listOurs[T any](ctx context.Context, client kubernetes.Interface, namespace
 	if namespace != "" {
 		at = path.Join(at, "namespaces", namespace)
 	}
-	text, err := ask.Get().AbsPath(path.Join(at, resource)).SetHeader("Accept", "application/json").Do(ctx).Raw()
-	if apierrors.IsNotFound(err) {
+	answer := ask.Get().AbsPath(path.Join(at, resource)).SetHeader("Accept", "application/json").Do(ctx)
+	err := answer.Error() // which has the server's words, unlike that of Raw
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) && !served(ctx, ask) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", what, err)
+	}
+	text, err := answer.Raw()
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", what, err)
 	}

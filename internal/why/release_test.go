@@ -1,12 +1,15 @@
 package why
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
@@ -158,5 +161,29 @@ func TestLeftToAnother(t *testing.T) {
 		if r.leave(&c.v); r.OK != c.ok || !strings.Contains(r.Change, c.says) {
 			t.Errorf("%s: %+v", c.v.Reason, r)
 		}
+	}
+}
+
+// A kept state that is of a newer version, or may not be read, is not taken for none.
+func TestReleaseThatIsNotKnown(t *testing.T) {
+	w := newWorld(t)
+	o := view.NewRollout(w.ds)
+	s := newSnapshot([]daemonSet{*w.ds}, nil, nil)
+	s.releases, s.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
+	s.addRelease(o, nil)
+	var known, newer, hidden gaps
+	s.without(w.ds, &known)
+	o.Status.Phase = "Wandering"
+	s.without(w.ds, &newer)
+	s.keepers, s.unread = nil, apierrors.NewForbidden(schema.GroupResource{Resource: view.RolloutResource}, "", errors.New("no"))
+	s.without(w.ds, &hidden)
+	if len(known.said) > 0 {
+		t.Errorf("%q", known.said)
+	}
+	if len(newer.said) != 1 || !strings.HasPrefix(newer.said[0], "the DaemonSetRollout apps/agent was not understood, so its nodes may have the reasons of an update without a policy: status.phase") {
+		t.Errorf("%q", newer.said)
+	}
+	if len(hidden.said) != 1 || !strings.HasPrefix(hidden.said[0], "DaemonSetRollouts were not read, so nodes that wait for their wave") {
+		t.Errorf("%q", hidden.said)
 	}
 }

@@ -51,9 +51,14 @@ func (s *Scene) Rows(now time.Time) ([]Row, error) {
 	return rows, nil
 }
 
-// Explain adds what events tell, as Ask does, to some of the rows. They must be from the last call of Rows.
+// Explain adds what events tell, as Ask does, to some of the rows. They must be from the last call of Rows. An error
+// means that there may be more to tell.
 func (s *Scene) Explain(ctx context.Context, client kubernetes.Interface, rows []Row, now time.Time) error {
-	return s.of.explain(ctx, client, &s.set, rows, now)
+	var g gaps
+	if err := s.of.explain(ctx, client, &s.set, rows, now, &g); err != nil {
+		return err
+	}
+	return g.first
 }
 
 // Revision returns the hash of the current revision, as of the last call of Rows.

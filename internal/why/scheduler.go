@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
@@ -16,6 +17,7 @@ import (
 // askScheduler completes the rows of pods that wait to be bound with what their scheduler has said about
 // them, and with the host ports that other pods occupy.
 func (s *snapshot) askScheduler(ctx context.Context, client kubernetes.Interface, rows []Row) error {
+	var hidden error // the pods of another namespace may not be read
 	for i := range rows {
 		r := &rows[i]
 		if r.Reason != plan.WaitingForScheduler.String() {
@@ -31,13 +33,20 @@ func (s *snapshot) askScheduler(ctx context.Context, client kubernetes.Interface
 		}
 		there, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", r.Node).String()})
 		if err != nil {
-			return fmt.Errorf("list the pods of node %s, for their host ports: %w", r.Node, err)
+			err = fmt.Errorf("list the pods of node %s, for their host ports: %w", r.Node, err)
+		}
+		if apierrors.IsForbidden(err) {
+			hidden = err
+			continue
+		}
+		if err != nil {
+			return err
 		}
 		for _, t := range view.TakenPorts(&pod.Spec, there.Items) {
 			r.Detail += "; it wants " + t.String()
 		}
 	}
-	return nil
+	return hidden
 }
 
 // unbound returns the pod of the DaemonSet that waits to be bound to the node.

@@ -21,6 +21,7 @@ import (
 	"everynode/internal/audit"
 	"everynode/internal/cli/console"
 	"everynode/internal/view"
+	"everynode/internal/why"
 )
 
 // auditReader reads from a cluster what `audit` judges. It only lists and gets.
@@ -87,7 +88,7 @@ func (r *auditReader) note(what, so string, err error) {
 // worth a note.
 func (r *auditReader) readPolicies(ctx context.Context) error {
 	list, err := r.policies.List(ctx, metav1.ListOptions{})
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) && !why.HasKinds(ctx, r.client) {
 		return nil
 	}
 	if err != nil {

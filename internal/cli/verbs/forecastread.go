@@ -207,7 +207,7 @@ func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.Daemon
 	r.readConfig(ctx)
 	r.note("RolloutPolicies", "it is not known in which waves the change would go", r.readPolicies(ctx))
 	kept, err := why.Releases(ctx, r.client, metav1.NamespaceAll)
-	r.note("DaemonSetRollouts", "it is not known whether everynode works beside the DaemonSet controller of the cluster", err)
+	r.note("DaemonSetRollouts", "it is not known whether everynode works beside the DaemonSet controller of the cluster, and whether a release is under way", err)
 	w.kept = kept
 	for i := range kept {
 		w.assisted = w.assisted || kept[i].Status.Assists

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"sigs.k8s.io/yaml"
+
 	"everynode/internal/cli/console"
 	"everynode/internal/why"
 )
@@ -148,6 +150,37 @@ func TestDidYouMean(t *testing.T) {
 		want := strings.TrimSuffix("; did you mean "+want+"?", "; did you mean ?")
 		if got := console.DidYouMean(given, known); got != want {
 			t.Errorf("%s: %q, want %q", given, got, want)
+		}
+	}
+}
+
+// A user who may not read releases is told what that hides. Without the kind there is nothing to hide.
+func TestWhyWithoutReleases(t *testing.T) {
+	c := &auditedCluster{objects: map[string]string{
+		"/apis/apps/v1/namespaces/apps/daemonsets":          "{apiVersion: apps/v1, kind: DaemonSetList, items: [{" + watchedSet + "]}",
+		"/apis/apps/v1/namespaces/apps/controllerrevisions": "{apiVersion: apps/v1, kind: ControllerRevisionList, items: []}",
+		"/api/v1/namespaces/apps/pods":                      "{apiVersion: v1, kind: PodList, items: []}",
+		"/api/v1/namespaces/apps/events":                    "{apiVersion: v1, kind: EventList, items: []}",
+		"/api/v1/nodes":                                     `{apiVersion: v1, kind: NodeList, items: [{metadata: {name: n-1}, status: {conditions: [{type: Ready, status: "True"}]}}]}`,
+	}}
+	const begins = "not known: DaemonSetRollouts were not read, so nodes that wait for their wave in"
+	code, out, errs := c.run(t, []string{"why"}, "ds/agent", "-n", "apps")
+	if code != 0 || errs != "" || !strings.Contains(out, "apps/agent, 1 node: 1 Missing\n"+begins) || !strings.Contains(out, "\nn-1 ") {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
+	}
+	for _, form := range []string{"json", "yaml"} {
+		_, out, _ := c.run(t, []string{"why"}, "ds/agent", "-n", "apps", "-o", form)
+		var answer why.Answer
+		if err := yaml.Unmarshal([]byte(out), &answer); err != nil || len(answer.NotRead) != 1 ||
+			!strings.Contains(answer.NotRead[0], "everynode-rollouts-view") || !strings.HasSuffix(answer.NotRead[0], "/daemonsetrollouts is forbidden") {
+			t.Errorf("%v\n%s", err, out)
+		}
+	}
+	c.objects["/apis/everynode.io/v1alpha1"] = "404"
+	for _, command := range []string{"why ds/agent", "audit"} {
+		c.objects["/apis/apps/v1/daemonsets"] = c.objects["/apis/apps/v1/namespaces/apps/daemonsets"]
+		if _, out, _ := c.run(t, strings.Fields(command), "-n", "apps"); strings.Contains(out, "Rollout") {
+			t.Errorf("%s without the kind:\n%s", command, out)
 		}
 	}
 }

@@ -80,6 +80,9 @@ func (t *whyText) heading(answer *why.Answer) error {
 			lines = append(lines, console.Wrapped("warning: "+warning, t.width)...)
 		}
 	}
+	for _, what := range answer.NotRead {
+		lines = append(lines, console.Wrapped("not known: "+what, t.width)...)
+	}
 	_, err := fmt.Fprintln(t.out, strings.Join(lines, "\n"))
 	return err
 }
