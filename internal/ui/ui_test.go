@@ -420,6 +420,8 @@ func TestRecordAndReplay(t *testing.T) {
 	failing.Sets[0].Findings = []fleetview.Finding{{ID: 1, State: 6, Node: "a", Nodes: 1, Text: "CrashLoopBackOff", Log: true}}
 	source.states <- first
 	until(t, "the first state is written", func() bool { return strings.Count(file.String(), "\n") == 2 })
+	written := time.Now().UnixMilli()
+	until(t, "a state of this millisecond would take the place of the first", func() bool { return time.Now().UnixMilli() > written })
 	source.states <- failing
 	until(t, "the answers are written", func() bool { return strings.Count(file.String(), "\n") == 5 })
 	recording, err := Read(strings.NewReader(file.String()), Playing{Speed: 1000})
