@@ -126,7 +126,7 @@ func Ask(ctx context.Context, client kubernetes.Interface, q Question, now time.
 			return nil, err
 		}
 		rows = slices.DeleteFunc(rows, func(r Row) bool { return q.Node != "" && r.Node != q.Node })
-		s.without(ds, &g)
+		g.without(s, ds)
 		if err := s.explain(ctx, client, ds, rows, now, &g); err != nil {
 			return nil, err
 		}

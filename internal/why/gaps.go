@@ -50,7 +50,7 @@ const (
 
 // without notes what is missing about the releases of a DaemonSet: their kept state may not be read, or is of a version
 // that says more.
-func (s *snapshot) without(ds *daemonSet, g *gaps) {
+func (g *gaps) without(s *snapshot, ds *daemonSet) {
 	if s.unread != nil {
 		_ = g.note("DaemonSetRollouts", withoutRollouts, s.unread) // gather has returned all other errors
 	}

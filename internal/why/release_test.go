@@ -172,11 +172,11 @@ func TestReleaseThatIsNotKnown(t *testing.T) {
 	s.releases, s.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 	s.addRelease(o, nil)
 	var known, newer, hidden gaps
-	s.without(w.ds, &known)
+	known.without(s, w.ds)
 	o.Status.Phase = "Wandering"
-	s.without(w.ds, &newer)
+	newer.without(s, w.ds)
 	s.keepers, s.unread = nil, apierrors.NewForbidden(schema.GroupResource{Resource: view.RolloutResource}, "", errors.New("no"))
-	s.without(w.ds, &hidden)
+	hidden.without(s, w.ds)
 	if len(known.said) > 0 {
 		t.Errorf("%q", known.said)
 	}

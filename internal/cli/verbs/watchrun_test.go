@@ -28,7 +28,7 @@ func TestWatchNothingRead(t *testing.T) {
 			return true, nil, apierrors.NewInternalError(errors.New("no space"))
 		})
 		var out bytes.Buffer
-		cmd := watchCommand{Console: &console.Console{Out: &out, Err: io.Discard, Program: console.Everynode}}
+		cmd := watchCommand{Console: &console.Console{Out: &out, Err: io.Discard, Program: console.Everynode}, cluster: access{&givenCluster{}}}
 		flags := &watchFlags{namespace: "apps", untilDone: true, giveUp: 10 * time.Minute}
 		began := time.Now()
 		err := cmd.watchSet(t.Context(), client, rolloutKinds{}, flags, "agent", nil)
