@@ -71,12 +71,12 @@ func (w *watched) await(ctx context.Context) error {
 }
 
 // Follow calls show with each new state of the fleet.
-func (w *watched) Follow(ctx context.Context, show func(*fleetview.State)) error {
+func (w *watched) Follow(ctx context.Context, show func(*fleetview.State), failing func(string)) error {
 	return w.fleet.Watch(ctx, func(s *fleetview.State) {
 		s.Cluster = "a simulated fleet, with the controller of " + w.system
 		show(s)
 		w.once.Do(func() { close(w.seen) })
-	})
+	}, failing)
 }
 
 // Node returns details of a node.

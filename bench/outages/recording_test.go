@@ -54,7 +54,7 @@ func TestRecorded(t *testing.T) {
 		if nodes = append(nodes, len(s.Nodes)); len(nodes) == 2 {
 			stop()
 		}
-	})
+	}, nil)
 	if err != nil {
 		t.Error(err)
 	}
