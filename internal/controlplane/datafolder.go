@@ -131,11 +131,7 @@ func (d dataFolder) missing() []string {
 
 // clearSnapshots removes what a killed save has left in the data directory: etcd may need its space.
 func (d dataFolder) clearSnapshots() error {
-	names, err := namesHere()
-	if err != nil {
-		return err
-	}
-	names.clear(d.snapshots())
+	clearLeft(d.snapshots())
 	left, err := filepath.Glob(d.path(snapshotWork))
 	if err != nil {
 		return fmt.Errorf("look for interrupted snapshots: %w", err)

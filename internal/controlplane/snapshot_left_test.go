@@ -68,10 +68,11 @@ func TestScheduleRemovesWhatWasLeft(t *testing.T) {
 // A server removes it before it starts etcd, which may need the space.
 func TestPreflightRemovesWhatWasLeft(t *testing.T) {
 	s := testSettings(t, Config{})
-	names, err := namesHere()
+	host, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := snapshotNames{host, "0123abcd"}
 	start := func() {
 		held, err := preflight(s)
 		if err != nil {

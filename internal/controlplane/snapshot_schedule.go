@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -35,7 +34,7 @@ type SnapshotSchedule struct {
 	Every time.Duration
 	// Dir is the folder; default: snapshots in the data directory. It is created, with mode 0700.
 	Dir string
-	// Keep is how many of this machine's snapshots stay there; default DefaultSnapshotKeep.
+	// Keep is how many of this machine's snapshots of this cluster stay there; default DefaultSnapshotKeep.
 	Keep int
 	// Recipients are the public keys of those who can open them (age1...); none:
 	// whoever reads them owns the cluster.
@@ -46,7 +45,7 @@ type SnapshotSchedule struct {
 	// to; empty: none. Storage is the storage that it is in.
 	Upload  string
 	Storage SnapshotStorage
-	// UploadKeep is how many of this machine's snapshots stay there; zero: all.
+	// UploadKeep is how many of this machine's snapshots of this cluster stay there; zero: all.
 	UploadKeep int
 }
 
@@ -55,12 +54,14 @@ type snapshots struct {
 	every time.Duration
 	dir   string
 	keep  int
-	names snapshotNames
+	// names returns the names of this machine's snapshots of the cluster that runs.
+	names func(ctx context.Context) (snapshotNames, error)
 	lock  *seal.Lock
 	save  func(ctx context.Context, to SnapshotTarget) error
 	as    string
 	// uploads is told of each snapshot that was saved; nil: none are uploaded.
 	uploads *uploads
+	ahead   aheadLog
 }
 
 // resolveSnapshots reads the schedule; nil: there is none.
@@ -82,10 +83,6 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recipients of snapshots: %w", err)
 	}
-	names, err := namesHere()
-	if err != nil {
-		return nil, err
-	}
 	dir, err := filepath.Abs(orDefault(plan.Dir, s.data().snapshots()))
 	if err != nil {
 		return nil, fmt.Errorf("resolve the folder for snapshots %q: %w", plan.Dir, err)
@@ -95,10 +92,11 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 	}
 	quiet := s.Config
 	quiet.Progress, quiet.Snapshots = nil, SnapshotSchedule{}
-	made := &snapshots{every: plan.Every, dir: dir, keep: plan.Keep, names: names, lock: lock, as: plan.Everynode, save: func(ctx context.Context, to SnapshotTarget) error {
+	made := &snapshots{every: plan.Every, dir: dir, keep: plan.Keep, lock: lock, as: plan.Everynode, names: s.runningEtcd().names}
+	made.save = func(ctx context.Context, to SnapshotTarget) error {
 		_, err := SaveSnapshot(ctx, quiet, to)
 		return err
-	}}
+	}
 	if made.uploads, err = plan.resolveUploads(made); err != nil {
 		return nil, err
 	}
@@ -108,9 +106,9 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 // run saves snapshots when it is time, until ctx ends. If one fails, run logs that,
 // and tries again soon.
 func (s *snapshots) run(ctx context.Context) error {
-	wait := s.first(time.Now())
+	wait := s.first(ctx, time.Now())
 	for {
-		s.names.clear(s.dir)
+		clearLeft(s.dir)
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -128,8 +126,12 @@ func (s *snapshots) run(ctx context.Context) error {
 
 // first returns how long to wait for the first snapshot after a start. Many starts make
 // no more snapshots than one start.
-func (s *snapshots) first(now time.Time) time.Duration {
-	mine, err := s.list()
+func (s *snapshots) first(ctx context.Context, now time.Time) time.Duration {
+	names, err := s.names(ctx)
+	if err != nil {
+		return min(s.every, firstSnapshot)
+	}
+	mine, err := s.list(names, now)
 	if err != nil || len(mine) == 0 {
 		return min(s.every, firstSnapshot)
 	}
@@ -137,37 +139,36 @@ func (s *snapshots) first(now time.Time) time.Duration {
 	return min(max(last.Add(s.every).Sub(now), 0), s.every) // the clock may have been ahead
 }
 
-// once saves a snapshot, and then deletes the oldest ones.
+// once saves a snapshot, and then deletes the oldest ones of this cluster.
 func (s *snapshots) once(ctx context.Context, now time.Time) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder for snapshots: %w", err)
 	}
-	name := s.names.at(now, s.lock != nil)
-	if err := s.save(ctx, SnapshotTarget{File: filepath.Join(s.dir, name), Everynode: s.as, Lock: s.lock}); err != nil {
-		return err
-	}
-	if s.uploads != nil {
-		s.uploads.tell()
-	}
-	mine, err := s.list()
+	names, err := s.names(ctx)
 	if err != nil {
 		return err
 	}
-	for _, old := range mine[:max(len(mine)-s.keep, 0)] {
-		err = errors.Join(err, os.Remove(old.path))
+	fresh := names.at(now, s.lock != nil)
+	if err := s.save(ctx, SnapshotTarget{File: filepath.Join(s.dir, fresh), Everynode: s.as, Lock: s.lock}); err != nil {
+		return err
+	}
+	if s.uploads != nil {
+		s.uploads.tell(fresh)
+	}
+	mine, err := s.list(names, time.Now())
+	if err != nil {
+		return err
+	}
+	_, rest := newest(mine, s.keep, fresh)
+	for _, old := range rest {
+		err = errors.Join(err, os.Remove(filepath.Join(s.dir, old.name)))
 	}
 	return err
 }
 
-// savedFile is a snapshot in the folder.
-type savedFile struct {
-	path string
-	time time.Time
-}
-
-// list returns what this machine has saved by itself, oldest first. It recognizes these
-// snapshots by their names.
-func (s *snapshots) list() (mine []savedFile, err error) {
+// list returns what this machine has saved of this cluster by itself, oldest first. It
+// recognizes these snapshots by their names.
+func (s *snapshots) list(names snapshotNames, now time.Time) ([]savedFile, error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -175,11 +176,13 @@ func (s *snapshots) list() (mine []savedFile, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for older snapshots: %w", err)
 	}
+	var files []string
 	for _, e := range entries {
-		if at, ours := s.names.time(e.Name()); ours && e.Type().IsRegular() {
-			mine = append(mine, savedFile{filepath.Join(s.dir, e.Name()), at})
+		if e.Type().IsRegular() {
+			files = append(files, e.Name())
 		}
 	}
-	slices.SortFunc(mine, func(a, b savedFile) int { return a.time.Compare(b.time) })
+	mine, ahead := names.ours(files, now)
+	s.ahead.note(s.dir, ahead)
 	return mine, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +48,7 @@ func (s saver) saveAway(ctx context.Context, to SnapshotTarget) (*SavedSnapshot,
 	if err != nil {
 		return nil, err
 	}
-	names, err := namesHere()
+	names, err := s.from.names(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +125,10 @@ type uploads struct {
 	storage SnapshotStorage
 	// open is called for each turn, because somebody may have replaced the credentials.
 	open func() (snapshotStore, error)
-	// saved has an element when there is a new snapshot.
-	saved chan struct{}
+	// saved has an element when there is a new snapshot: its name.
+	saved chan string
+	fresh string // the last name from saved
+	ahead aheadLog
 }
 
 // resolveUploads returns the uploads of a schedule; nil: there are none.
@@ -147,15 +150,16 @@ func (p SnapshotSchedule) resolveUploads(from *snapshots) (*uploads, error) {
 	if _, err := open(); err != nil { // so that mistakes are reported at the start
 		return nil, err
 	}
-	return &uploads{from: from, to: to, keep: p.UploadKeep, storage: p.Storage, open: open, saved: make(chan struct{}, 1)}, nil
+	return &uploads{from: from, to: to, keep: p.UploadKeep, storage: p.Storage, open: open, saved: make(chan string, 1)}, nil
 }
 
-// tell tells run that there is a new snapshot. It never waits: one element in saved is enough.
-func (u *uploads) tell() {
+// tell tells run that there is a new snapshot. It never waits: run needs to know only the last one.
+func (u *uploads) tell(name string) {
 	select {
-	case u.saved <- struct{}{}:
+	case <-u.saved:
 	default:
 	}
+	u.saved <- name // there is one sender, so there is room
 }
 
 // run uploads what is saved, and at first what an earlier server left, until ctx
@@ -167,7 +171,7 @@ func (u *uploads) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-u.saved:
+		case u.fresh = <-u.saved:
 		case <-timer.C:
 		}
 		wait := u.from.every
@@ -186,26 +190,34 @@ func (u *uploads) turn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	names, err := u.from.names(ctx)
+	if err != nil {
+		return err
+	}
 	there, err := u.there(ctx, store)
 	if err != nil {
 		return err
 	}
-	mine, err := u.from.list()
+	mine, err := u.from.list(names, time.Now())
 	if err != nil {
 		return err
 	}
-	if u.keep > 0 {
-		mine = mine[max(len(mine)-u.keep, 0):]
-	}
+	mine, _ = newest(mine, u.keep, u.fresh)
 	for _, file := range mine {
-		if err := u.upload(ctx, store, file.path, there); err != nil {
+		if err := u.upload(ctx, store, filepath.Join(u.from.dir, file.name), there); err != nil {
 			return err
 		}
 	}
-	return u.deleteOldest(ctx, store, there)
+	stored, ahead := names.ours(slices.Collect(maps.Keys(there)), time.Now())
+	u.ahead.note(u.to.String(), ahead)
+	_, rest := newest(stored, u.keep, u.fresh)
+	for _, old := range rest {
+		err = errors.Join(err, store.Delete(ctx, u.to.Join(old.name)))
+	}
+	return err
 }
 
-// there returns the sizes, in bytes, of this machine's snapshots in storage, by name.
+// there returns the sizes, in bytes, of what is in storage, by name.
 func (u *uploads) there(ctx context.Context, store snapshotStore) (map[string]int64, error) {
 	objects, err := store.List(ctx, u.to)
 	if err != nil {
@@ -213,9 +225,7 @@ func (u *uploads) there(ctx context.Context, store snapshotStore) (map[string]in
 	}
 	sizes := map[string]int64{}
 	for _, o := range objects {
-		if _, ours := u.from.names.time(o.Name); ours {
-			sizes[o.Name] = o.Size
-		}
+		sizes[o.Name] = o.Size
 	}
 	return sizes, nil
 }
@@ -249,25 +259,4 @@ func isSealedFile(path string) (sealed bool, err error) {
 	}
 	sealed, err = isSealed(f)
 	return sealed, errors.Join(err, f.Close())
-}
-
-// deleteOldest deletes all but the newest of this machine's snapshots in storage.
-func (u *uploads) deleteOldest(ctx context.Context, store snapshotStore, there map[string]int64) error {
-	if u.keep == 0 {
-		return nil
-	}
-	var names []string
-	for name := range there {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		first, _ := u.from.names.time(a)
-		second, _ := u.from.names.time(b)
-		return first.Compare(second)
-	})
-	var err error
-	for _, name := range names[:max(len(names)-u.keep, 0)] {
-		err = errors.Join(err, store.Delete(ctx, u.to.Join(name)))
-	}
-	return err
 }

@@ -49,6 +49,7 @@ func TestSnapshotInStorage(t *testing.T) {
 	}
 	old := startStored(t, filepath.Join(t.TempDir(), "old"))
 	old.put(t, "/registry/a", "1")
+	old.putNamespace(t, "3f2a9c01-8ac0-4d6b-9a43-0d2f6a1b7c55")
 	save := func(to SnapshotTarget) (*SavedSnapshot, error) {
 		to.Storage = storage
 		return SaveSnapshot(t.Context(), Config{DataDir: old.DataDir}, to)
@@ -105,6 +106,7 @@ func TestRestoreFromStorageFails(t *testing.T) {
 	storage := storageOf(t, server)
 	old := startStored(t, filepath.Join(t.TempDir(), "old"))
 	storage.Unsealed = true
+	old.putNamespace(t, "3f2a9c01-8ac0-4d6b-9a43-0d2f6a1b7c55")
 	if _, err := SaveSnapshot(t.Context(), Config{DataDir: old.DataDir}, SnapshotTarget{File: "s3://backup/a.tar", Storage: storage}); err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +157,7 @@ func TestUploadFails(t *testing.T) {
 	storage.Unsealed = true
 	old := startStored(t, filepath.Join(t.TempDir(), "old"))
 	old.put(t, "/registry/a", "1")
+	old.putNamespace(t, "3f2a9c01-8ac0-4d6b-9a43-0d2f6a1b7c55")
 	server.Break(func(w http.ResponseWriter, r *http.Request, storage http.Handler) {
 		if r.Method == http.MethodPut {
 			s3test.Refuse(http.StatusInsufficientStorage, "XMinioStorageFull")(w, r, storage)
@@ -217,7 +220,7 @@ func (b *bucket) holds(t *testing.T, want ...string) {
 func (s *scheduled) uploadTo(b *bucket, keep int, storage SnapshotStorage) (during func(t *testing.T, d time.Duration)) {
 	s.uploads = &uploads{
 		from: s.snapshots, to: s3.Location{Bucket: "backup", Key: "c1"}, keep: keep, storage: storage,
-		open: func() (snapshotStore, error) { return b, nil }, saved: make(chan struct{}, 1),
+		open: func() (snapshotStore, error) { return b, nil }, saved: make(chan string, 1),
 	}
 	return func(t *testing.T, d time.Duration) {
 		ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -235,13 +238,13 @@ func (s *scheduled) uploadTo(b *bucket, keep int, storage SnapshotStorage) (duri
 func TestUploads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 5)
-		b := &bucket{sizes: map[string]int64{"c1/notes.tar": 1, "c1/everynode-db-2-19990101T000000Z.tar": 1, "everynode-db-1-19990101T000000Z.tar": 1}}
+		b := &bucket{sizes: map[string]int64{"c1/notes.tar": 1, "c1/everynode-db-2-c0ffee00-19990101T000000Z.tar": 1, "everynode-db-1-c0ffee00-19990101T000000Z.tar": 1}}
 		others := slices.Sorted(maps.Keys(b.sizes))
 		during := s.uploadTo(b, 2, SnapshotStorage{Unsealed: true})
 		during(t, 11*time.Minute)
-		b.holds(t, slices.Sorted(slices.Values(append(others, "c1/everynode-db-1-20000101T001000Z.tar")))...)
+		b.holds(t, slices.Sorted(slices.Values(append(others, "c1/everynode-db-1-c0ffee00-20000101T001000Z.tar")))...)
 		during(t, 4*time.Hour)
-		b.holds(t, slices.Sorted(slices.Values(append(others, "c1/everynode-db-1-20000101T031000Z.tar", "c1/everynode-db-1-20000101T041000Z.tar")))...)
+		b.holds(t, slices.Sorted(slices.Values(append(others, "c1/everynode-db-1-c0ffee00-20000101T031000Z.tar", "c1/everynode-db-1-c0ffee00-20000101T041000Z.tar")))...)
 		if got := entriesOf(t, s.dir); len(got) != 5 || len(b.tried) != 5 {
 			t.Errorf("on this machine: %q, after uploads at %v", got, b.tried)
 		}
@@ -253,7 +256,7 @@ func TestUploads(t *testing.T) {
 func TestUploadsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 3)
-		b := &bucket{sizes: map[string]int64{"c1/everynode-db-1-19990101T000000Z.tar": 1}, broken: true, begin: time.Now()}
+		b := &bucket{sizes: map[string]int64{"c1/everynode-db-1-c0ffee00-19990101T000000Z.tar": 1}, broken: true, begin: time.Now()}
 		during := s.uploadTo(b, 1, SnapshotStorage{Unsealed: true})
 		during(t, 75*time.Minute)
 		s.tries(t, 10*time.Minute, 70*time.Minute)
@@ -264,11 +267,11 @@ func TestUploadsFail(t *testing.T) {
 		if got := slices.Compact(b.tried); !slices.Equal(got, want) { // a new snapshot may come when a retry is due anyway
 			t.Errorf("uploads were tried at %v, want %v", got, want)
 		}
-		b.holds(t, "c1/everynode-db-1-19990101T000000Z.tar")
+		b.holds(t, "c1/everynode-db-1-c0ffee00-19990101T000000Z.tar")
 		b.broken = false
 		during(t, 11*time.Minute)
 		s.tries(t)
-		b.holds(t, "c1/everynode-db-1-20000101T011000Z.tar")
+		b.holds(t, "c1/everynode-db-1-c0ffee00-20000101T011000Z.tar")
 	})
 }
 
@@ -276,12 +279,12 @@ func TestUploadsFail(t *testing.T) {
 func TestUploadsSealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 5)
-		writeTestFile(t, filepath.Join(s.dir, "everynode-db-1-19990101T000000Z.tar"), strings.Repeat("x", 600))
-		writeTestFile(t, filepath.Join(s.dir, "everynode-db-1-19990102T000000Z.tar.age"), "age-encryption.org/v1\n...")
+		writeTestFile(t, filepath.Join(s.dir, "everynode-db-1-c0ffee00-19990101T000000Z.tar"), strings.Repeat("x", 600))
+		writeTestFile(t, filepath.Join(s.dir, "everynode-db-1-c0ffee00-19990102T000000Z.tar.age"), "age-encryption.org/v1\n...")
 		b := &bucket{sizes: map[string]int64{}}
 		during := s.uploadTo(b, 0, SnapshotStorage{})
 		during(t, time.Minute)
-		b.holds(t, "c1/everynode-db-1-19990102T000000Z.tar.age")
+		b.holds(t, "c1/everynode-db-1-c0ffee00-19990102T000000Z.tar.age")
 	})
 }
 
