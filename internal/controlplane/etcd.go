@@ -19,11 +19,8 @@ import (
 	"everynode/internal/controlplane/private"
 )
 
-const (
-	storeQuota = 8 << 30 // bytes; etcd refuses writes beyond it
-	// maxSocketPath is the longest path of a socket that bind(2) accepts, in bytes.
-	maxSocketPath = 107
-)
+// maxSocketPath is the longest path of a socket that bind(2) accepts, in bytes.
+const maxSocketPath = 107
 
 // store is the embedded etcd: a single, durable member.
 type store struct {
@@ -35,6 +32,10 @@ type store struct {
 	level  zap.AtomicLevel // what etcd logs
 	// broken gets the error that made etcd give up. It is never closed.
 	broken chan error
+	// quota is storeQuota, except in tests; granted is what etcd was started with.
+	quota, granted int64
+	told           time.Time // when people were last told that the database is full, or nearly
+	toldFull       bool      // it was full
 }
 
 // openStore chooses the address of a store that keeps its data in dir. If the
@@ -58,7 +59,7 @@ func openStore(dir string) (*store, error) {
 }
 
 func newStore(dir string) *store {
-	return &store{dir: dir, socket: filepath.Join(dir, "etcd.sock"), broken: make(chan error, 1),
+	return &store{dir: dir, socket: filepath.Join(dir, "etcd.sock"), broken: make(chan error, 1), quota: storeQuota,
 		level: zap.NewAtomicLevelAt(zapcore.ErrorLevel)}
 }
 
@@ -71,8 +72,10 @@ func (s *store) start(ctx context.Context) error {
 		err  error
 	}
 	started := make(chan result, 1)
+	cfg := s.config()
+	s.granted = cfg.QuotaBackendBytes
 	go func() {
-		etcd, err := embed.StartEtcd(s.config())
+		etcd, err := embed.StartEtcd(cfg)
 		started <- result{etcd, err}
 	}()
 	select {
@@ -84,9 +87,22 @@ func (s *store) start(ctx context.Context) error {
 		}
 		s.etcd = r.etcd
 	}
+	if err := s.await(ctx, s.etcd.Server.ReadyNotify()); err != nil {
+		return err
+	}
+	s.level.SetLevel(zapcore.WarnLevel)
+	minded := make(chan struct{})
+	go func() { // it writes, too
+		defer close(minded)
+		s.tellSpace(ctx, time.Now())
+	}()
+	return s.await(ctx, minded)
+}
+
+// await returns when done is closed, the store has broken or ctx has ended.
+func (s *store) await(ctx context.Context, done <-chan struct{}) error {
 	select {
-	case <-s.etcd.Server.ReadyNotify():
-		s.level.SetLevel(zapcore.WarnLevel)
+	case <-done:
 		return nil
 	case err := <-s.broken:
 		return storeError{err}
@@ -100,13 +116,13 @@ func (s *store) start(ctx context.Context) error {
 func (s *store) config() *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name = "everynode"
-	cfg.Dir = filepath.Join(s.dir, "data")
+	cfg.Dir = s.dataDir()
 	cfg.ListenClientUrls = []url.URL{{Scheme: "unix", Path: s.socket}}
 	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
 	cfg.ListenPeerUrls = nil
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.EnableGRPCGateway = false
-	cfg.QuotaBackendBytes = storeQuota
+	cfg.QuotaBackendBytes = s.limit()
 	cfg.TickMs, cfg.ElectionMs = 20, 200
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 5000, 100
 	cfg.ZapLoggerBuilder = func(c *embed.Config) error {

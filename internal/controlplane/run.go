@@ -152,6 +152,9 @@ func (s *settings) makeIdentities(ctx context.Context, now time.Time) error {
 // startAPI starts the API server and waits until it is ready.
 func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
 	begin := time.Now()
+	if s.store != nil {
+		apiStage.start("the watch of etcd's space", s.store.watchSpace)
+	}
 	apiStage.start("the API server", s.api.run)
 	s.keys.authorities.publish = func(ctx context.Context) error { return publishAuthorities(ctx, s.data(), s.api.loopback) }
 	apiStage.start("the keys of Secrets", s.keys.run)
