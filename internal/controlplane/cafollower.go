@@ -27,8 +27,8 @@ type authorityFollower struct {
 	known  bool             // record was read
 	since  time.Time        // when record was read
 	former []*pki.Authority // what record dropped
-	// trusts are the IDs of the authorities that the API server uses and that were published,
-	// the one that signs first; nil: the server has not finished the change yet.
+	// trusts are the authorities that the API server uses and that were published, as the record
+	// reports them, the one that signs first; nil: the server has not finished the change yet.
 	trusts []string
 	// inUse returns why the API server does not use the files yet, and publish makes the
 	// authorities known to everybody else.
@@ -67,7 +67,7 @@ func (f *authorityFollower) follow(ctx context.Context, store *sharedStore) erro
 		}
 	}
 	for _, a := range trusted {
-		f.trusts = append(f.trusts, a.ID())
+		f.trusts = append(f.trusts, r.report(a.ID()))
 	}
 	f.former = nil
 	return nil
@@ -76,6 +76,9 @@ func (f *authorityFollower) follow(ctx context.Context, store *sharedStore) erro
 // use publishes the authorities once the API server uses them. It does not wait: if they
 // are not in use everywhere yet, it returns why.
 func (f *authorityFollower) use(ctx context.Context, trusted []*pki.Authority) error {
+	if f.record.Undo {
+		trusted = slices.DeleteFunc(slices.Clone(trusted), func(a *pki.Authority) bool { return a.ID() == f.record.Next })
+	}
 	if err := f.inUse(ctx, trusted, f.former); err != nil {
 		return err
 	}

@@ -32,6 +32,8 @@ type authorityRecord struct {
 	Authorities []sealedAuthority `json:"authorities"`
 	// Next is the ID of the new CA of a rotation; empty: no rotation is under way.
 	Next string `json:"next,omitempty"`
+	// Undo: Next goes away again, so nobody has to prove that it is accepted. It may be unusable.
+	Undo bool `json:"undo,omitempty"`
 	// Cross (PEM) is the content of pki.CrossFile.
 	Cross   []byte    `json:"cross,omitempty"`
 	Changed time.Time `json:"changed"`
@@ -62,6 +64,23 @@ func (r authorityRecord) ids() (ids []string) {
 		ids = append(ids, a.ID)
 	}
 	return ids
+}
+
+// report returns what a server reports for a CA. One that goes away counts differently: the server has not
+// proved that it accepts it, and somebody may want to go on with it after all.
+func (r authorityRecord) report(id string) string {
+	if r.Undo && id == r.Next {
+		return "-" + id
+	}
+	return id
+}
+
+// reports returns what a server reports once it has followed.
+func (r authorityRecord) reports() (all []string) {
+	for _, id := range r.ids() {
+		all = append(all, r.report(id))
+	}
+	return all
 }
 
 // check refuses a record that no server can have written.
@@ -98,9 +117,10 @@ func (r authorityRecord) alone(now time.Time) (authorityRecord, error) {
 	return next, err
 }
 
-// begun returns the record with a new CA beside the one that signs, and the new CA.
+// begun returns the record with a new CA beside the one that signs, and the new CA, which is as
+// old as the other one to those who verify it: this machine's clock may be ahead.
 func (r authorityRecord) begun(old *pki.Authority, now time.Time) (next authorityRecord, fresh *pki.Authority, err error) {
-	if fresh, err = pki.NewAuthority(pki.ClusterCA, pki.ClusterCACN, now); err != nil {
+	if fresh, err = pki.NewAuthority(pki.ClusterCA, pki.ClusterCACN, old.Cert.NotBefore); err != nil {
 		return r, nil, err
 	}
 	cross, err := crossSign(fresh, old, now)

@@ -97,7 +97,7 @@ func (r *caRotation) state(ctx context.Context) (*Authorities, error) {
 		return nil, err
 	}
 	for _, p := range servers {
-		out.Servers = append(out.Servers, ServerKeys{p.Name, p.Address, slices.Equal(p.Trusts, record.ids())})
+		out.Servers = append(out.Servers, ServerKeys{p.Name, p.Address, slices.Equal(p.Trusts, record.reports())})
 	}
 	should := hasAll(record.ids())
 	switch {

@@ -32,7 +32,7 @@ type presence struct {
 	Encrypts bool `json:"encrypts"`
 	// Loaded is the generation of the keyring that its API server uses.
 	Loaded int64 `json:"loaded"`
-	// Trusts are the IDs of the CAs that its API server uses, the one that signs first; nil:
+	// Trusts are the CAs that its API server uses (authorityRecord.reports), the one that signs first; nil:
 	// the server is changing to others, or has an older release.
 	Trusts []string `json:"trusts,omitempty"`
 }

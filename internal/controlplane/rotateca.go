@@ -140,6 +140,10 @@ func (r *caRotation) prepare(ctx context.Context, record authorityRecord) error 
 		return errors.New("the new CA is already signing: continue with `everynode server rotate ca finish`, or go back with `everynode server rotate ca undo`")
 	}
 	if record.underWay() {
+		record, err := r.resume(ctx, record)
+		if err != nil {
+			return err
+		}
 		return r.waitServers(ctx, record, "both CAs trusted by")
 	}
 	// Before anything changes: no server may have an older release, or be behind.
@@ -201,6 +205,14 @@ func (r *caRotation) keyring(ctx context.Context) (keyring, error) {
 
 // change writes the record, with what belongs to it, and waits for the servers.
 func (r *caRotation) change(ctx context.Context, next authorityRecord, what string, with ...change) error {
+	if err := r.write(ctx, next, with...); err != nil {
+		return err
+	}
+	return r.waitServers(ctx, next, what)
+}
+
+// write writes the record, with what belongs to it.
+func (r *caRotation) write(ctx context.Context, next authorityRecord, with ...change) error {
 	done, err := r.store.commit(ctx, append(with, change{authoritiesKey, next, next.revision})...)
 	if err != nil {
 		return fmt.Errorf("write which CAs the cluster trusts: %w", err)
@@ -208,7 +220,7 @@ func (r *caRotation) change(ctx context.Context, next authorityRecord, what stri
 	if !done {
 		return errors.New("somebody else has changed the CA or the keys at the same moment: check with `everynode server rotate status`, and type the command again if it is still needed")
 	}
-	return r.waitServers(ctx, next, what)
+	return nil
 }
 
 // swap makes the other CA sign, once everybody trusts both.
@@ -219,18 +231,34 @@ func (r *caRotation) swap(ctx context.Context, record authorityRecord) error {
 	case CASwitched:
 		return r.waitServers(ctx, record, "certificates of the new CA on")
 	}
+	record, err := r.resume(ctx, record)
+	if err != nil {
+		return err
+	}
 	if err := r.waitAll(ctx, record, "both CAs trusted by", hasAll(record.ids()), true); err != nil {
 		return err
 	}
 	if err := r.waitSince(ctx, record.Changed, r.rereadTime, "kubelets of both known to API servers"); err != nil {
 		return err
 	}
-	return r.exchange(ctx, record, "certificates of the new CA on")
+	return r.exchange(ctx, record.swapped(time.Now()), "certificates of the new CA on")
 }
 
-// exchange makes the other of two CAs sign, and also records that where servers compare their keys.
-func (r *caRotation) exchange(ctx context.Context, record authorityRecord, what string) error {
-	next := record.swapped(time.Now())
+// resume returns the record of a rotation that goes on, even if somebody had begun to undo it.
+func (r *caRotation) resume(ctx context.Context, record authorityRecord) (authorityRecord, error) {
+	if !record.Undo {
+		return record, nil
+	}
+	record.Undo = false
+	if err := r.write(ctx, record); err != nil {
+		return record, err
+	}
+	return r.current(ctx)
+}
+
+// exchange writes a record with the other of two CAs as the one that signs, and also records that where
+// servers compare their keys.
+func (r *caRotation) exchange(ctx context.Context, next authorityRecord, what string) error {
 	var with []change
 	if !r.embeddedStore {
 		shared, revision, err := r.store.record(ctx)
@@ -281,7 +309,7 @@ func (r *caRotation) drop(ctx context.Context, record authorityRecord, should fu
 
 // waitSince returns when d has passed since a change.
 func (r *caRotation) waitSince(ctx context.Context, changed time.Time, d time.Duration, what string) error {
-	left := d - time.Since(changed)
+	left := min(d-time.Since(changed), d) // the clock may have been ahead
 	if left <= 0 {
 		return nil
 	}
@@ -296,17 +324,21 @@ func (r *caRotation) waitSince(ctx context.Context, changed time.Time, d time.Du
 	return nil
 }
 
-// undo goes back to the old CA, from either step.
+// undo goes back to the old CA, from either step. Servers have to accept only that one.
 func (r *caRotation) undo(ctx context.Context, record authorityRecord) error {
-	switch record.step() {
-	case CASteady:
+	if record.step() == CASteady {
 		return errors.New("there is no rotation of the CA to undo: a finished rotation cannot be undone")
-	case CASwitched:
-		if err := r.exchange(ctx, record, "certificates of the old CA on"); err != nil {
-			return err
+	}
+	if switched := record.step() == CASwitched; switched || !record.Undo {
+		if switched {
+			record = record.swapped(time.Now())
 		}
-		var err error
-		if record, err = r.current(ctx); err != nil {
+		record.Undo = true
+		err := r.exchange(ctx, record, "certificates of the old CA on")
+		if err == nil {
+			record, err = r.current(ctx)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -387,7 +419,7 @@ func (r *caRotation) waitServers(ctx context.Context, record authorityRecord, wh
 		}
 		var late []string
 		for _, p := range servers {
-			if !slices.Equal(p.Trusts, record.ids()) {
+			if !slices.Equal(p.Trusts, record.reports()) {
 				late = append(late, p.String())
 			}
 		}

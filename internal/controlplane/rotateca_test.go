@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,13 +22,23 @@ import (
 	"everynode/internal/controlplane/private"
 )
 
-func (s *testServer) caInUse() error {
+func (s *testServer) caInUse(trusted []*pki.Authority) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stuckCA {
+	switch {
+	case s.stuckCA:
 		return errors.New("it is stuck")
+	case s.refusesNew && len(trusted) > 1:
+		return errors.New("the new CA is not valid yet")
 	}
 	return nil
+}
+
+// refuseNew makes the API server refuse a CA that signs nothing.
+func (s *testServer) refuseNew(refuses bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusesNew = refuses
 }
 
 func (s *testServer) stickCA(stuck bool) {
@@ -351,4 +362,77 @@ func TestRotateCAWaitsForServers(t *testing.T) {
 	c.waitTrusts(is, was)
 	c.mustDo(CAFinish)
 	c.checkServers(CAFinish, is)
+}
+
+// A new CA that servers cannot accept, whatever the reason, can be given up, and until that is done, the
+// rotation can also go on.
+func TestRotateCAUndoUnusable(t *testing.T) {
+	c := newRotatingCluster(t, 2)
+	was := pki.ID(readCert(t, c.servers[0].path("pki"), pki.ClusterCA))
+	quick := func(step string) error {
+		r := c.caRotation(0)
+		r.loadTime = 2 * followEvery
+		return r.do(t.Context(), step)
+	}
+	c.servers[1].refuseNew(true)
+	wantRefusal(t, "a CA that a server refuses", quick(CAPrepare), "192.0.2.2", "have not followed")
+	record, err := c.caRotation(0).current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := record.Next
+	c.putNode("node-1", true, is, was)
+	wantRefusal(t, "a node with a certificate of it", quick(CAUndo), "node-1")
+	c.checkServers("half undone", was, is)
+	c.putNode("node-1", true, was, is)
+	wantRefusal(t, "on with it after all", quick(CASwitch), "192.0.2.2", "have not followed")
+	c.checkServers("not switched", was, is)
+	c.mustDo(CAUndo)
+	c.checkServers("undone", was)
+
+	c.servers[1].refuseNew(false)
+	is = c.mustDo(CAPrepare).Next
+	c.servers[1].refuseNew(true)
+	c.putNode("node-1", true, is, was)
+	wantRefusal(t, "a node with a certificate of it", quick(CAUndo), "node-1")
+	c.servers[1].refuseNew(false)
+	if record := c.mustDo(CAPrepare); record.Undo {
+		t.Error("the rotation is still being undone")
+	}
+	c.putNode("node-1", true, was, is)
+	c.mustDo(CASwitch)
+	c.checkServers(CASwitch, is, was)
+}
+
+// While the clock is ahead, a new CA is made that is valid for others too, and no step waits for longer than it
+// would otherwise.
+func TestRotateCAClockAhead(t *testing.T) {
+	dir, ahead := t.TempDir(), time.Now().AddDate(0, 1, 0)
+	if err := pki.Ensure(dir, nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	old, err := pki.Load(pki.Paths(dir, pki.ClusterCA))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, fresh, err := authorityRecord{}.begun(old, ahead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cross, err := certutil.ParseCertsPEM(next.Cross)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]*x509.Certificate{"the new CA": fresh.Cert, "what the old one says of it": cross[0]} {
+		if !c.NotBefore.Equal(old.Cert.NotBefore) {
+			t.Errorf("%s is valid from %s on, and the old one from %s on", what, c.NotBefore, old.Cert.NotBefore)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		r := &caRotation{settings: &settings{}}
+		if err := r.waitSince(t.Context(), begin.AddDate(0, 1, 0), time.Minute, "it is time"); err != nil || time.Since(begin) != time.Minute {
+			t.Errorf("it waited for %s, %v", time.Since(begin), err)
+		}
+	})
 }

@@ -39,6 +39,8 @@ type testServer struct {
 	mu      sync.Mutex
 	stuck   string // the hash of the file that its API server keeps using; "": it follows
 	stuckCA bool   // its API server does not load other CAs
+	// refusesNew: its API server accepts no CA but the one that signs.
+	refusesNew bool
 }
 
 func newRotatingCluster(t *testing.T, servers int) *rotatingCluster {
@@ -67,7 +69,7 @@ func (c *rotatingCluster) start(s *testServer) {
 	c.t.Helper()
 	f := s.newKeyFollower([]string{c.etcd})
 	f.inUse = s.hashInUse
-	f.authorities.inUse = func(context.Context, []*pki.Authority, []*pki.Authority) error { return s.caInUse() }
+	f.authorities.inUse = func(_ context.Context, trusted, _ []*pki.Authority) error { return s.caInUse(trusted) }
 	f.authorities.publish = func(context.Context) error { return nil }
 	if err := errors.Join(f.begin(c.t.Context()), s.writeEncryption()); err != nil {
 		c.t.Fatal(err)

@@ -62,7 +62,7 @@ func ensureKubeletAuthority(dir, name string, ca *Authority, now time.Time) (*Au
 	}
 	for _, have := range []string{name, KubeletCA + "-" + ca.ID(), KubeletCA} {
 		a, err := Load(Paths(dir, have))
-		if err != nil || !key.PublicKey.Equal(a.Key.Public()) || now.After(a.Cert.NotAfter) {
+		if err != nil || !key.PublicKey.Equal(a.Key.Public()) || now.After(a.Cert.NotAfter) || now.Before(a.Cert.NotBefore) {
 			continue
 		}
 		if have != name { // this CA was also trusted before or after it signed

@@ -115,3 +115,32 @@ func TestKubeletAuthorityOfOldCluster(t *testing.T) {
 		}
 	}
 }
+
+// While the clock was ahead, a CA came, and with it an authority of kubelets that is not valid yet. It is made again.
+func TestKubeletAuthorityFromTheFuture(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	if err := Ensure(dir, nil, now); err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := NewAuthority(ClusterCA, ClusterCACN, now)
+	if err == nil {
+		err = KeepNamed(dir, fresh)
+	}
+	for _, at := range []time.Time{now.AddDate(0, 1, 0), now} {
+		if err == nil {
+			err = Ensure(dir, nil, at)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := trustedForKubelets(t, dir)
+	if len(all) != 2 {
+		t.Errorf("%d authorities are trusted", len(all))
+	}
+	for _, c := range all {
+		if c.NotBefore.After(now) {
+			t.Errorf("an authority is valid from %s on", c.NotBefore)
+		}
+	}
+}

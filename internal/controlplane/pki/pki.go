@@ -131,20 +131,20 @@ func ensureAuthority(dir, name, cn string, now time.Time) (*Authority, error) {
 }
 
 func createAuthority(dir, name, cn string, now time.Time) (*Authority, error) {
-	a, err := NewAuthority(name, cn, now)
+	a, err := NewAuthority(name, cn, now.Add(-ClockSkew))
 	if err != nil {
 		return nil, err
 	}
 	return a, Write(dir, name, a.Cert, a.Key)
 }
 
-// NewAuthority makes an authority, without writing it to a file.
-func NewAuthority(name, cn string, now time.Time) (*Authority, error) {
+// NewAuthority makes an authority that is valid from a time on, without writing it to a file.
+func NewAuthority(name, cn string, from time.Time) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the key of %s: %w", name, err)
 	}
-	cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: cn, NotBefore: now.Add(-ClockSkew)}, key)
+	cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: cn, NotBefore: from}, key)
 	if err != nil {
 		return nil, fmt.Errorf("make the certificate authority %s: %w", name, err)
 	}
