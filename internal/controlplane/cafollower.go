@@ -61,7 +61,7 @@ func (f *authorityFollower) follow(ctx context.Context, store *sharedStore) erro
 	if err != nil {
 		return err
 	}
-	if r.revision > 0 {
+	if r.revision > 0 || len(f.former) > 0 {
 		if err := f.use(ctx, trusted); err != nil {
 			return f.patient(err)
 		}
@@ -103,7 +103,7 @@ func (f *authorityFollower) take(r authorityRecord, now time.Time) error {
 		return err
 	}
 	f.former = append(f.former, former...) // kept even if the rest fails: the next call would find none
-	if r.revision > 0 {
+	if r.revision > 0 || len(former) > 0 {
 		if err := f.ids().ensure(now); err != nil {
 			return err
 		}
@@ -122,13 +122,10 @@ func (i identities) trusted() ([]*pki.Authority, error) {
 	return append([]*pki.Authority{signer}, others...), err
 }
 
-// take makes the files of authorities say what a record says, and returns the authorities
+// take makes the files of authorities say what a record says, or its absence, and returns the authorities
 // that it has removed. After a crash in the middle, the next call completes it: no key is
 // removed before it is stored elsewhere.
 func (i identities) take(r authorityRecord) (former []*pki.Authority, err error) {
-	if r.revision == 0 {
-		return nil, nil
-	}
 	i.lock.Lock()
 	defer i.lock.Unlock()
 	dir := i.data.path("pki")
@@ -138,6 +135,9 @@ func (i identities) take(r authorityRecord) (former []*pki.Authority, err error)
 	had, err := i.trusted()
 	if err != nil {
 		return nil, err
+	}
+	if r.revision == 0 {
+		return i.dropUnrecorded(had)
 	}
 	var all []*pki.Authority
 	for _, sealed := range r.Authorities {
@@ -171,6 +171,17 @@ func (i identities) take(r authorityRecord) (former []*pki.Authority, err error)
 		err = pki.DropNamed(dir)
 	}
 	return former, err
+}
+
+// dropUnrecorded removes the files of a rotation of which etcd has no record. Servers write them after the record, so a
+// snapshot from before it was restored. If the new CA signs already, they stay: what the snapshot has may be sealed for
+// the old one.
+func (i identities) dropUnrecorded(had []*pki.Authority) (former []*pki.Authority, err error) {
+	dir := i.data.path("pki")
+	if came, err := pki.CameByRotation(dir, had[0]); came || err != nil {
+		return nil, err
+	}
+	return had[1:], errors.Join(pki.DropNamed(dir), i.writeCross(authorityRecord{}))
 }
 
 func (i identities) writeCross(r authorityRecord) error {

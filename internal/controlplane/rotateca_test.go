@@ -436,3 +436,55 @@ func TestRotateCAClockAhead(t *testing.T) {
 		}
 	})
 }
+
+// A snapshot from before the rotation is restored, while servers are off or run. They forget the rotation, and the next
+// one begins anew.
+func TestRotateCARestored(t *testing.T) {
+	c := newRotatingCluster(t, 2)
+	was := pki.ID(readCert(t, c.servers[0].path("pki"), pki.ClusterCA))
+	first := c.mustDo(CAPrepare).Next
+	off := c.servers[1]
+	if err := off.end(); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{authoritiesKey, keyringKey} {
+		if _, err := c.client.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := off.agree(t); err != nil {
+		t.Fatal(err)
+	}
+	c.start(off)
+	c.waitTrusts(was)
+	c.checkServers("restored", was)
+
+	second := c.mustDo(CAPrepare).Next
+	if second == first {
+		t.Error("a CA that was forgotten comes back")
+	}
+	c.checkServers("prepared again", was, second)
+	c.mustDo(CASwitch)
+	record := c.mustDo(CAFinish)
+	c.checkServers("finished", second)
+	if record.signs() != second {
+		t.Errorf("%s signs", record.signs())
+	}
+}
+
+// Where the new CA signs already, a missing record makes nobody delete the key of the old one.
+func TestRotateCAUnrecordedSigner(t *testing.T) {
+	c := newRotatingCluster(t, 1)
+	was := c.mustDo(CAPrepare).signs()
+	c.mustDo(CASwitch)
+	s := c.servers[0]
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	if former, err := s.ids().take(authorityRecord{}); err != nil || len(former) > 0 {
+		t.Errorf("it dropped %v, %v", former, err)
+	}
+	if _, err := pki.Load(pki.Paths(s.path("pki"), pki.NamedCA+was)); err != nil {
+		t.Error(err)
+	}
+}

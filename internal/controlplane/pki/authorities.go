@@ -110,6 +110,12 @@ func chainOf(dir string, a *Authority) ([]*x509.Certificate, error) {
 	return slices.DeleteFunc(certs, func(c *x509.Certificate) bool { return ID(c) != a.ID() }), nil
 }
 
+// CameByRotation reports whether an authority came after another one that has signed it.
+func CameByRotation(dir string, a *Authority) (bool, error) {
+	chain, err := chainOf(dir, a)
+	return len(chain) > 0, err
+}
+
 // WriteCertificates writes a file with certificates, unless it already has them.
 func WriteCertificates(path string, certs ...*x509.Certificate) error {
 	data, err := certutil.EncodeCertificates(certs...)
