@@ -327,7 +327,7 @@ func (s *settings) runningEtcd() runningEtcd { return runningEtcd{s.data(), s.et
 
 // ids returns the identities of the server and its parts.
 func (s *settings) ids() identities {
-	return identities{data: s.data(), at: s.endpoint, serviceIP: s.serviceRange.Addr().Next(), sans: s.SANs, simulator: s.Simulator, lock: s.pkiLock}
+	return identities{data: s.data(), at: s.endpoint, serviceIP: s.serviceRange.Addr().Next(), sans: s.SANs, simulator: s.Simulator, lock: s.pkiLock, alone: s.embeddedStore}
 }
 
 func (s *settings) progress(step string, since time.Time) { progressTo(s.Progress)(step, since) }

@@ -62,6 +62,7 @@ type identities struct {
 	sans      []string    // more names of the API server
 	simulator bool        // there are simulated nodes
 	lock      *sync.Mutex // held while files below pki/ are changed
+	alone     bool        // no other server has the same authorities
 }
 
 // leaves lists every leaf certificate that this control plane needs.
@@ -150,6 +151,11 @@ func (i identities) ensure(now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if i.alone {
+		if err := pki.RenewFrontProxy(i.data.path("pki"), now); err != nil {
+			return err
+		}
+	}
 	if err := pki.Ensure(i.data.path("pki"), leaves, now); err != nil {
 		return err
 	}
@@ -211,26 +217,28 @@ func (i identities) renew(now time.Time) (next time.Duration) {
 	return renewEvery
 }
 
-// warnOfEnd warns in good time that the cluster's CA expires: every certificate expires with it.
+// warnOfEnd warns in good time that an authority expires.
 func (i identities) warnOfEnd(now time.Time) {
-	if end, soon, err := i.endOfCA(now); err != nil {
-		klog.ErrorS(err, "Cannot tell when the cluster's CA expires")
-	} else if soon {
-		klog.Warningf("The cluster's CA expires on %s, and every certificate with it: replace it before then, while everything is running (everynode server rotate ca prepare)", end.Format(time.DateOnly))
+	for _, ca := range []struct{ name, what, then string }{
+		{pki.ClusterCA, "The cluster's CA", "and every certificate with it: replace it before then, while everything is running (everynode server rotate ca prepare)"},
+		{pki.FrontProxyCA, "The CA of the front proxy", "and no server of this cluster starts after that: replace it before then, as docs/security.md says"},
+	} {
+		if end, soon, err := i.endOf(ca.name, now); err != nil {
+			klog.ErrorS(err, "Cannot tell when a CA expires", "CA", ca.name)
+		} else if soon {
+			klog.Warningf("%s expires on %s, %s", ca.what, end.Format(time.DateOnly), ca.then)
+		}
 	}
 }
 
-// endSoon is how long before its end the CA should be replaced, so that nobody needs to hurry.
-const endSoon = 365 * 24 * time.Hour
-
-// endOfCA returns when the cluster's CA expires, and whether that is soon.
-func (i identities) endOfCA(now time.Time) (end time.Time, soon bool, err error) {
-	ca, err := pki.Load(pki.Paths(i.data.path("pki"), pki.ClusterCA))
+// endOf returns when an authority expires, and whether that is soon.
+func (i identities) endOf(name string, now time.Time) (end time.Time, soon bool, err error) {
+	ca, err := pki.Load(pki.Paths(i.data.path("pki"), name))
 	if err != nil {
 		return time.Time{}, false, err
 	}
 	end = ca.Cert.NotAfter
-	return end, now.Add(endSoon).After(end), nil
+	return end, now.Add(pki.EndSoon).After(end), nil
 }
 
 // sealer returns the sealer of the cluster's CA in the data directory.

@@ -65,20 +65,41 @@ func TestRenewOnFullDisk(t *testing.T) {
 	wantError(t, pki.Ensure(s.path("pki"), nil, now.AddDate(40, 0, 0)), "set the clock if it is wrong")
 }
 
-// The CA of a cluster is valid for ten years. In the last one, each check of the certificates warns.
+// A server that is alone replaces the CA of the front proxy in its last year. Servers that share it only say so.
+func TestRenewFrontProxy(t *testing.T) {
+	for _, etcd := range [][]string{nil, {"http://127.0.0.1:2379"}} {
+		s := testSettings(t, Config{DataDir: t.TempDir(), EtcdServers: etcd})
+		now := time.Now()
+		if err := s.ids().ensure(now); err != nil {
+			t.Fatal(err)
+		}
+		was := readCert(t, s.path("pki"), pki.FrontProxyCA)
+		if err := s.ids().ensure(now.AddDate(9, 1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		is := readCert(t, s.path("pki"), pki.FrontProxyCA)
+		if alone := etcd == nil; is.Equal(was) == alone || readCert(t, s.path("pki"), frontProxyCert).CheckSignatureFrom(is) != nil {
+			t.Errorf("with the etcd %v it is replaced: %v", etcd, !is.Equal(was))
+		}
+	}
+}
+
+// The CAs of a cluster are valid for ten years. In the last one, each check of the certificates warns.
 func TestEndOfCA(t *testing.T) {
 	s := testSettings(t, Config{DataDir: t.TempDir()})
 	now := time.Now()
-	if _, _, err := s.ids().endOfCA(now); err == nil {
+	if _, _, err := s.ids().endOf(pki.ClusterCA, now); err == nil {
 		t.Error("the end of a CA that is not there is known")
 	}
 	if err := s.ids().ensure(now); err != nil {
 		t.Fatal(err)
 	}
 	for years, want := range map[int]bool{0: false, 8: false, 10: true} {
-		end, soon, err := s.ids().endOfCA(now.AddDate(years, -1, 0))
-		if err != nil || soon != want || end.Year() < now.Year()+9 {
-			t.Errorf("%d years later: it ends %s, soon: %v (%v)", years, end, soon, err)
+		for _, name := range []string{pki.ClusterCA, pki.FrontProxyCA} {
+			end, soon, err := s.ids().endOf(name, now.AddDate(years, -1, 0))
+			if err != nil || soon != want || end.Year() < now.Year()+9 {
+				t.Errorf("%d years later %s ends %s, soon: %v (%v)", years, name, end, soon, err)
+			}
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	componentversion "k8s.io/component-base/version"
 
 	"everynode/internal/atomicfile"
+	"everynode/internal/controlplane/pki"
 	"everynode/internal/controlplane/private"
 	"everynode/internal/datadir"
 	"everynode/internal/s3"
@@ -276,13 +277,20 @@ func (r restorer) checkShared(work string) error {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return fmt.Errorf("read the files of the data directory: %w", err)
-		case name == "version" && sameRanges(ours, theirs), bytes.Equal(ours, theirs):
+		case name == "version" && sameRanges(ours, theirs), bytes.Equal(ours, theirs), r.frontProxy(name):
 		default:
 			return fmt.Errorf("%s belongs to a different cluster from the snapshot's: nodes and tokens trust only one of the two; move %s and %s away to use the snapshot's, or name another data directory",
 				path, r.data.path("pki"), r.data.path("version"))
 		}
 	}
 	return checkRecord(filepath.Join(work, "version"))
+}
+
+// frontProxy reports whether a file is of the authority of the front proxy, and the data directory has the whole pair,
+// which then stays. It may have been renewed since, and no node trusts it.
+func (r restorer) frontProxy(name string) bool {
+	crt, key := pki.Paths("pki", pki.FrontProxyCA)
+	return (name == crt || name == key) && exists(r.data.path(crt)) && exists(r.data.path(key))
 }
 
 // sameRanges reports whether two records are of clusters with the same addresses. Their

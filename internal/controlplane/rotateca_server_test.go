@@ -161,3 +161,22 @@ func (r *running) wantIssuer(t *testing.T, token admission.Token, ca *x509.Certi
 		t.Errorf("a machine that joins gets a certificate of another CA than the one that signs: %v", err)
 	}
 }
+
+// checkFrontProxy replaces the CA of the front proxy of a running control plane, as in its last year. Servers that extend
+// the API are told, and the API server shows them a certificate of it.
+func checkFrontProxy(t *testing.T, r *running) {
+	s := r.settings(t)
+	was := readCert(t, s.path("pki"), pki.FrontProxyCA)
+	if err := errors.Join(pki.RenewFrontProxy(s.path("pki"), time.Now().AddDate(9, 1, 0)), s.ids().ensure(time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	is := readCert(t, s.path("pki"), pki.FrontProxyCA)
+	if is.Equal(was) || readCert(t, s.path("pki"), frontProxyCert).CheckSignatureFrom(is) != nil {
+		t.Fatal("it is the same, or has not signed the certificate of the API server")
+	}
+	eventually(t, "servers that extend the API are told", func(ctx context.Context) (bool, error) {
+		data, err := configMapCA(ctx, r.admin, metav1.NamespaceSystem, "extension-apiserver-authentication", "requestheader-client-ca-file")
+		certs, parseErr := certutil.ParseCertsPEM(data)
+		return parseErr == nil && slices.ContainsFunc(certs, is.Equal), err
+	})
+}

@@ -137,6 +137,7 @@ func TestRun(t *testing.T) {
 	t.Run("encryption", func(t *testing.T) { checkEncrypted(t, r) })
 	t.Run("rotation", func(t *testing.T) { checkRotation(t, r) })
 	t.Run("rotation of the CA", func(t *testing.T) { checkRotateCA(t, r) })
+	t.Run("front proxy", func(t *testing.T) { checkFrontProxy(t, r) })
 	t.Run("audit", func(t *testing.T) { checkAudit(t, r) })
 	r.end(t)
 	checkGoroutines(t)

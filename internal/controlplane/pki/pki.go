@@ -45,6 +45,10 @@ const (
 	LeafLife = 365 * 24 * time.Hour
 	// ClockSkew is how far a node's clock may be behind ours.
 	ClockSkew = 5 * time.Minute
+	// EndSoon is how long before its end an authority should be replaced.
+	EndSoon = 365 * 24 * time.Hour
+
+	frontProxyCACN = "everynode-front-proxy-ca"
 )
 
 // Certificate describes a leaf certificate: what it is for, and whom it identifies.
@@ -69,7 +73,7 @@ type Authority struct {
 // pair of service accounts and every certificate of leaves. It renews a leaf
 // that has less than a third of its life left, that no longer says what it
 // should, or that another authority has signed than the one that signs now. It
-// never replaces an authority, because every node trusts it.
+// never replaces an authority: every node trusts the cluster's.
 func Ensure(dir string, leaves []Certificate, now time.Time) error {
 	if err := private.MakeDir(dir); err != nil {
 		return err
@@ -78,12 +82,12 @@ func Ensure(dir string, leaves []Certificate, now time.Time) error {
 		return err
 	}
 	authorities := map[string]*Authority{}
-	for name, cn := range map[string]string{ClusterCA: ClusterCACN, FrontProxyCA: "everynode-front-proxy-ca"} {
-		a, err := ensureAuthority(dir, name, cn, now)
+	for _, one := range []struct{ name, cn string }{{ClusterCA, ClusterCACN}, {FrontProxyCA, frontProxyCACN}} {
+		a, err := ensureAuthority(dir, one.name, one.cn, now)
 		if err != nil {
 			return err
 		}
-		authorities[name] = a
+		authorities[one.name] = a
 	}
 	signer := authorities[ClusterCA]
 	others, err := Others(dir, signer)
@@ -123,11 +127,40 @@ func ensureAuthority(dir, name, cn string, now time.Time) (*Authority, error) {
 	}
 	a.Chain = nil // nobody sends what else is in the file of the authority that signs
 	if now.After(a.Cert.NotAfter) {
-		return nil, fmt.Errorf("the certificate authority in %s is valid until %s, but the clock of this machine says %s: set the clock if it is wrong; "+
-			"if it is right, the server needs new keys and every node must join again: keep a copy of %s, move it away, and start again",
-			crt, a.Cert.NotAfter.Format(time.DateOnly), now.Format(time.DateOnly), dir)
+		return nil, fmt.Errorf("the certificate authority in %s is valid until %s, but the clock of this machine says %s: set the clock if it is wrong; %s",
+			crt, a.Cert.NotAfter.Format(time.DateOnly), now.Format(time.DateOnly), afterEnd(name, dir))
 	}
 	return a, nil
+}
+
+// afterEnd says what to do when an authority has ended.
+func afterEnd(name, dir string) string {
+	if name == FrontProxyCA {
+		return "if it is right, replace this authority, which only API servers and those that extend the API know, as docs/security.md says"
+	}
+	return fmt.Sprintf("if it is right, set the clocks of all servers and nodes back to before that day, start them, replace the CA "+
+		"(everynode server rotate ca prepare, then switch, then finish), and set the clocks right; keep %s: without this CA nobody can read the Secrets in etcd", dir)
+}
+
+// RenewFrontProxy makes a new authority of the front proxy if the existing one ends within a year. API servers tell
+// those that extend the API, and nobody else trusts it. If the pair does not match, because somebody died between its
+// two files, it is made again as well.
+func RenewFrontProxy(dir string, now time.Time) error {
+	old, err := Load(Paths(dir, FrontProxyCA))
+	from := now.Add(-ClockSkew)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // Ensure makes it, or reports what is missing
+	case err == nil && now.Add(EndSoon).Before(old.Cert.NotAfter):
+		return nil
+	case err == nil:
+		from = old.Cert.NotBefore // the clock may be ahead
+	}
+	fresh, err := NewAuthority(FrontProxyCA, frontProxyCACN, from)
+	if err != nil {
+		return err
+	}
+	return Write(dir, FrontProxyCA, fresh.Cert, fresh.Key)
 }
 
 func createAuthority(dir, name, cn string, now time.Time) (*Authority, error) {

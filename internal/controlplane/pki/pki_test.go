@@ -165,7 +165,63 @@ func TestPKIExpiredAuthority(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := Ensure(dir, nil, time.Now().AddDate(11, 0, 0))
-	if err == nil || !strings.Contains(err.Error(), "is valid until") {
-		t.Errorf("an expired authority gives %v", err)
+	if err == nil {
+		t.Fatal("an expired authority is accepted")
+	}
+	for _, want := range []string{"ca.crt is valid until", "rotate ca prepare", "keep " + dir, "nobody can read the Secrets"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("an expired authority gives %v, without %q", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), "away") {
+		t.Errorf("it makes people lose the Secrets: %v", err)
+	}
+}
+
+// The authority of the front proxy is replaced in its last year, or if a server died between its two files, and with it
+// what it has signed. The cluster's CA stays.
+func TestPKIRenewsFrontProxy(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	if err := Ensure(dir, testLeaves(), now); err != nil {
+		t.Fatal(err)
+	}
+	first, ca := readCert(t, dir, FrontProxyCA), readCert(t, dir, ClusterCA)
+	renewed := func(what string, at time.Time, want bool) {
+		t.Helper()
+		if err := RenewFrontProxy(dir, at); err != nil {
+			t.Fatal(err)
+		}
+		if err := Ensure(dir, testLeaves(), now); err != nil {
+			t.Fatal(err)
+		}
+		is := readCert(t, dir, FrontProxyCA)
+		if is.Equal(first) == want || readCert(t, dir, "client").CheckSignatureFrom(is) != nil || is.NotBefore.After(now) {
+			t.Errorf("%s: it is another one: %v; it is valid from %s on", what, !is.Equal(first), is.NotBefore)
+		}
+		if !readCert(t, dir, ClusterCA).Equal(ca) {
+			t.Errorf("%s: the cluster's CA is another one", what)
+		}
+		first = is
+	}
+	renewed("nine years are left", now.AddDate(1, 0, 0), false)
+	renewed("less than a year is left", now.AddDate(9, 1, 0), true)
+	renewed("it has ended", now.AddDate(11, 0, 0), true)
+	_, key := Paths(dir, FrontProxyCA)
+	other, err := NewAuthority(FrontProxyCA, frontProxyCACN, now)
+	if err == nil {
+		err = WriteKey(key, other.Key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed("the key is another one", now, true)
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if err := RenewFrontProxy(dir, now); err != nil {
+		t.Fatal(err)
+	}
+	if err := Ensure(dir, nil, now); err == nil || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("without its key: %v", err)
 	}
 }
