@@ -115,7 +115,8 @@ func agreeWithCluster(ctx context.Context, s *settings, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		ours.EncryptSecrets = s.EncryptSecrets || isNew
+		// If somebody has emptied the record, what this server did so far counts.
+		ours.EncryptSecrets = s.EncryptSecrets || isNew || revision > 0 && s.encryptSecrets
 		s.encryptSecrets = ours.EncryptSecrets
 		if done, err := c.writeRecord(ctx, ours, revision); done || err != nil {
 			return err

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/client-go/kubernetes/scheme"
 
+	"everynode/internal/controlplane/pki"
 	"everynode/internal/controlplane/private"
 )
 
@@ -209,6 +211,40 @@ func TestServersFindACluster(t *testing.T) {
 	}
 	put("/registry/configmaps/kube-public/cluster-info", "")
 	wantRefusal(t, "an unreadable cluster-info", next.agree(t), "read the CA of the cluster")
+}
+
+// Whoever empties the record, to replace the CA of the front proxy for example, does not end the encryption of Secrets.
+func TestEmptiedRecordKeepsEncryption(t *testing.T) {
+	etcd, client := sharedEtcd(t)
+	s := sharingServer(t, etcd)
+	if err := s.agree(t); err != nil || !s.encryptSecrets {
+		t.Fatalf("a new cluster: encrypts %v, %v", s.encryptSecrets, err)
+	}
+	was := readCert(t, s.path("pki"), pki.FrontProxyCA)
+	crt, key := pki.Paths(s.path("pki"), pki.FrontProxyCA)
+	_, err := client.Put(t.Context(), "/registry/namespaces/kube-system", "there")
+	if err == nil {
+		_, err = client.Put(t.Context(), recordKey, "")
+	}
+	if err = errors.Join(err, os.Remove(crt), os.Remove(key)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.Config.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.encryptSecrets = true // as checkData finds it
+	if err := again.agree(t); err != nil || !again.encryptSecrets {
+		t.Errorf("after the record was emptied: encrypts %v, %v", again.encryptSecrets, err)
+	}
+	if readCert(t, s.path("pki"), pki.FrontProxyCA).Equal(was) {
+		t.Error("the CA of the front proxy is the old one")
+	}
+	other := sharingServer(t, etcd)
+	share(t, again, other, sharedFiles()...)
+	if err := other.agree(t); err != nil || !other.encryptSecrets {
+		t.Errorf("another server with the new files: encrypts %v, %v", other.encryptSecrets, err)
+	}
 }
 
 func TestEtcdDoesNotAnswer(t *testing.T) {
