@@ -131,7 +131,11 @@ func (d dataFolder) missing() []string {
 
 // clearSnapshots removes what a killed save has left in the data directory: etcd may need its space.
 func (d dataFolder) clearSnapshots() error {
-	clearLeft(d.snapshots())
+	host, err := thisMachine()
+	if err != nil {
+		return err
+	}
+	clearLeft(d.snapshots(), host)
 	left, err := filepath.Glob(d.path(snapshotWork))
 	if err != nil {
 		return fmt.Errorf("look for interrupted snapshots: %w", err)

@@ -27,15 +27,15 @@ func leftover(t *testing.T, dir, name string) string {
 func TestScheduleRemovesWhatWasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 2)
-		leftover(t, s.dir, ".everynode-db-1-19990101T000000Z.tar.123")
-		leftover(t, s.dir, ".everynode-db-1-19990101T000000Z.tar.age.4294967295")
+		leftover(t, s.dir, ".everynode-db-1-c0ffee00-19990101T000000Z.tar.123")
+		leftover(t, s.dir, ".everynode-db-1-c0ffee00-19990101T000000Z.tar.age.4294967295")
 
-		theirs := []string{".today.tar.123", ".everynode-db-2-19990101T000000Z.tar.123", ".everynode-db-1-19990101T000000Z.tar.mine",
-			"everynode-db-1-19990101T000000Z.tar.123", ".everynode-db-1-notes.tar.123"}
+		theirs := []string{".today.tar.123", ".everynode-db-2-c0ffee00-19990101T000000Z.tar.123", ".everynode-db-1-c0ffee00-19990101T000000Z.tar.mine",
+			"everynode-db-1-c0ffee00-19990101T000000Z.tar.123", ".everynode-db-1-notes.tar.123"}
 		for _, name := range theirs {
 			leftover(t, s.dir, name)
 		}
-		open, link, file := ".everynode-db-1-19990102T000000Z.tar.1", ".everynode-db-1-19990102T000000Z.tar.2", ".everynode-db-1-19990102T000000Z.tar.3"
+		open, link, file := ".everynode-db-1-c0ffee00-19990102T000000Z.tar.1", ".everynode-db-1-c0ffee00-19990102T000000Z.tar.2", ".everynode-db-1-c0ffee00-19990102T000000Z.tar.3"
 		if err := os.Chmod(leftover(t, s.dir, open), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +44,7 @@ func TestScheduleRemovesWhatWasLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		writeTestFile(t, filepath.Join(s.dir, file), "")
-		working, err := newScratch(s.dir, ".everynode-db-1-20000101T000000Z.tar.*")
+		working, err := newScratch(s.dir, ".everynode-db-1-c0ffee00-20000101T000000Z.tar.*")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestScheduleRemovesWhatWasLeft(t *testing.T) {
 // A server removes it before it starts etcd, which may need the space.
 func TestPreflightRemovesWhatWasLeft(t *testing.T) {
 	s := testSettings(t, Config{})
-	host, err := os.Hostname()
+	host, err := thisMachine()
 	if err != nil {
 		t.Fatal(err)
 	}

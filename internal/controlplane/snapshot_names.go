@@ -37,8 +37,8 @@ type snapshotNames struct{ host, cluster string }
 // names returns this machine's, for the cluster that is in etcd now. Its keys do not tell: an etcd
 // that was lost may have been replaced by an empty one beside the same keys.
 func (r runningEtcd) names(ctx context.Context) (n snapshotNames, err error) {
-	if n.host, err = os.Hostname(); err != nil {
-		return n, fmt.Errorf("read the name of this machine, for the names of snapshots: %w", err)
+	if n.host, err = thisMachine(); err != nil {
+		return n, err
 	}
 	store, done, err := r.open(ctx)
 	if err != nil {
@@ -90,18 +90,24 @@ func (n snapshotNames) time(name string) (at time.Time, ours bool) {
 	return at, ours && err == nil
 }
 
+// thisMachine returns the name of this machine in the names of its snapshots.
+func thisMachine() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("read the name of this machine, for the names of snapshots: %w", err)
+	}
+	return host, nil
+}
+
 // clearLeft removes the unsealed database and the archive that a killed process has left in a folder of snapshots while it
 // made one with a name of this machine, of whatever cluster.
-func clearLeft(dir string) {
-	host, err := os.Hostname()
-	if err == nil {
-		err = removeLeft(dir, func(name string) bool {
-			rest, ours := strings.CutPrefix(withoutSuffix(name), "everynode-"+host+"-")
-			_, stamp, named := strings.Cut(rest, "-")
-			_, err := time.Parse(snapshotStamp, stamp)
-			return ours && named && err == nil && looksLikeSnapshot(name)
-		})
-	}
+func clearLeft(dir, host string) {
+	err := removeLeft(dir, func(name string) bool {
+		rest, ours := strings.CutPrefix(withoutSuffix(name), "everynode-"+host+"-")
+		_, stamp, named := strings.Cut(rest, "-")
+		_, err := time.Parse(snapshotStamp, stamp)
+		return ours && named && err == nil && looksLikeSnapshot(name)
+	})
 	if err != nil {
 		klog.ErrorS(err, "Cannot remove what an interrupted snapshot has left, which has every Secret of the cluster", "dir", dir)
 	}

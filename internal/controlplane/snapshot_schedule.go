@@ -53,6 +53,7 @@ type SnapshotSchedule struct {
 type snapshots struct {
 	every time.Duration
 	dir   string
+	host  string // this machine
 	keep  int
 	// names returns the names of this machine's snapshots of the cluster that runs.
 	names func(ctx context.Context) (snapshotNames, error)
@@ -83,6 +84,10 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recipients of snapshots: %w", err)
 	}
+	host, err := thisMachine()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := filepath.Abs(orDefault(plan.Dir, s.data().snapshots()))
 	if err != nil {
 		return nil, fmt.Errorf("resolve the folder for snapshots %q: %w", plan.Dir, err)
@@ -92,7 +97,7 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 	}
 	quiet := s.Config
 	quiet.Progress, quiet.Snapshots = nil, SnapshotSchedule{}
-	made := &snapshots{every: plan.Every, dir: dir, keep: plan.Keep, lock: lock, as: plan.Everynode, names: s.runningEtcd().names}
+	made := &snapshots{every: plan.Every, dir: dir, host: host, keep: plan.Keep, lock: lock, as: plan.Everynode, names: s.runningEtcd().names}
 	made.save = func(ctx context.Context, to SnapshotTarget) error {
 		_, err := SaveSnapshot(ctx, quiet, to)
 		return err
@@ -108,7 +113,7 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 func (s *snapshots) run(ctx context.Context) error {
 	wait := s.first(ctx, time.Now())
 	for {
-		clearLeft(s.dir)
+		clearLeft(s.dir, s.host)
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():

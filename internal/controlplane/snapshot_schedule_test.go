@@ -31,7 +31,7 @@ type scheduled struct {
 func schedule(t *testing.T, every time.Duration, keep int) *scheduled {
 	t.Helper()
 	begin := time.Now()
-	s := &scheduled{cluster: "c0ffee00", snapshots: &snapshots{every: every, keep: keep, dir: filepath.Join(t.TempDir(), "snapshots")}}
+	s := &scheduled{cluster: "c0ffee00", snapshots: &snapshots{every: every, keep: keep, host: "db-1", dir: filepath.Join(t.TempDir(), "snapshots")}}
 	s.names = func(context.Context) (snapshotNames, error) { return snapshotNames{"db-1", s.cluster}, nil }
 	s.save = func(_ context.Context, to SnapshotTarget) error {
 		s.tried = append(s.tried, time.Since(begin))
