@@ -35,6 +35,9 @@ func TestNumbersThatAreTooLong(t *testing.T) {
 			t.Errorf("%.60s: %v, want %v", quantity, got, want)
 		}
 	}
+	if t.Failed() {
+		return // what follows would take hours
+	}
 	bomb, again := patchWithLimit(`"1e1999999998"`), patchWithLimit(`"1e1999999998"`)
 	if templateDigest(bomb) != templateDigest(again) || templateDigest(bomb) == templateDigest(patchWithLimit(`"1e1999999999"`)) {
 		t.Error("such data do not equal only themselves")
