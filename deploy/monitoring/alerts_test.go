@@ -263,7 +263,7 @@ func TestAlertsFire(t *testing.T) {
 	}
 }
 
-// TestClusterThatVanished: the alert about a cluster from which nothing comes any more names that cluster, and not the others. It ends
+// TestClusterThatVanished: the alert about a cluster that no longer sends anything names it, and not the others. It ends
 // when nobody has seen the cluster for three days, because somebody may have uninstalled the controller there.
 func TestClusterThatVanished(t *testing.T) {
 	storage := promqltest.LoadedStorage(t, `load 1h
