@@ -3,14 +3,23 @@ package verbs
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"everynode/internal/view"
 )
 
 // silentServer accepts requests and never answers. It returns a kubeconfig, and a channel that has a value once it was
@@ -18,19 +27,13 @@ import (
 func silentServer(t *testing.T) (kubeconfig string, asked <-chan struct{}) {
 	t.Helper()
 	heard := make(chan struct{}, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	return served(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case heard <- struct{}{}:
 		default:
 		}
 		<-r.Context().Done()
-	}))
-	t.Cleanup(server.Close)
-	kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
-	if err := writeKubeconfig(kubeconfig, server.URL); err != nil {
-		t.Fatal(err)
-	}
-	return kubeconfig, heard
+	})), heard
 }
 
 func writeFile(t *testing.T, name, text string, mode os.FileMode) string {
@@ -83,15 +86,77 @@ func TestPlanInterrupted(t *testing.T) {
 		}
 		interrupt()
 	}()
-	answers := httptest.NewServer(http.NotFoundHandler())
-	t.Cleanup(answers.Close)
-	kubeconfig := filepath.Join(dir, "kubeconfig")
-	if err := writeKubeconfig(kubeconfig, answers.URL); err != nil {
-		t.Fatal(err)
-	}
+	kubeconfig := served(t, http.NotFoundHandler())
 	var errs bytes.Buffer
 	args := []string{"everynode", "plan", "-f", manifest, "--kubeconfig", kubeconfig}
 	if code := runUntil(ctx, args, strings.NewReader(""), &errs, &errs); code != 1 || errs.String() != "error: interrupted\n" {
 		t.Errorf("exit code %d: %s", code, &errs)
+	}
+}
+
+// A request to change something that was sent, and whose answer nobody has waited for, may have been carried out.
+func TestRequestInterrupted(t *testing.T) {
+	const status = " is not known. See `everynode rollout status monitoring/agent --kubeconfig="
+	for _, tc := range []struct {
+		line, want string
+		when       func(*http.Request) bool // the first such request is answered after the interrupt
+	}{
+		{"rollout status ds/agent", "error: interrupted\n", anyRequest},
+		{"rollout pause ds/agent", "error: interrupted\n", anyRequest},
+		{"rollout pause ds/agent", "error: interrupted: whether the request was saved" + status, changes},
+		{"rollout pause ds/agent", "error: interrupted: the request is saved, and what became of it" + status, after(changes)},
+		{"rollout undo ds/agent --patch --write --to-revision 11",
+			"error: interrupted: whether it was written is not known. See `kubectl rollout history --namespace monitoring daemonset/agent --kubeconfig=", changes},
+	} {
+		api, asked := waitingRelease(t), make(chan struct{})
+		held := sync.OnceFunc(func() { close(asked) })
+		kubeconfig := served(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if tc.when(r) {
+				if _, err := io.Copy(io.Discard, r.Body); err != nil { // otherwise the server does not notice that the client has left
+					t.Error(err)
+				}
+				held()
+				<-r.Context().Done()
+				return
+			}
+			api.ServeHTTP(w, r)
+		}))
+		ctx, interrupt := context.WithCancel(t.Context())
+		go func() { <-asked; interrupt() }()
+		var errs bytes.Buffer
+		args := append(append([]string{"everynode"}, strings.Fields(tc.line)...), "-n", "monitoring", "--kubeconfig", kubeconfig)
+		if runUntil(ctx, args, strings.NewReader(""), io.Discard, &errs); !strings.Contains(errs.String(), tc.want) {
+			t.Errorf("%s: %swant %s", tc.line, &errs, tc.want)
+		}
+	}
+}
+
+func anyRequest(*http.Request) bool { return true }
+
+func changes(r *http.Request) bool { return r.Method == http.MethodPatch }
+
+// after returns a condition that holds once the given one has held for an earlier request.
+func after(met func(*http.Request) bool) func(*http.Request) bool {
+	var was atomic.Bool
+	return func(r *http.Request) bool { return was.Load() || met(r) && was.Swap(true) }
+}
+
+// An API server that breaks the connection may have carried out the request as well. One that refuses it has not.
+func TestMayBeDone(t *testing.T) {
+	resource := schema.GroupResource{Resource: view.RolloutResource}
+	for _, tc := range []struct {
+		err  error
+		done bool
+	}{
+		{io.ErrUnexpectedEOF, true},
+		{context.DeadlineExceeded, true},
+		{apierrors.NewTimeoutError("slow", 1), true},
+		{apierrors.NewForbidden(resource, "agent", errors.New("no")), false},
+		{syscall.ECONNREFUSED, false},
+	} {
+		var u unanswered
+		if err := mayBeDone(fmt.Errorf("ask: %w", tc.err), "see it"); errors.As(err, &u) != tc.done || !errors.Is(err, tc.err) {
+			t.Errorf("%v: %v, want may be done: %v", tc.err, err, tc.done)
+		}
 	}
 }

@@ -68,7 +68,7 @@ func (t *rolloutTarget) ask(ctx context.Context, decide func(*release) (request,
 			continue
 		}
 		if err != nil {
-			return readError(err)
+			return mayBeDone(readError(err), t.mayBeAsked())
 		}
 		if err := t.console.Say("%s\n", q.said); err != nil || !waits {
 			return err
@@ -76,6 +76,11 @@ func (t *rolloutTarget) ask(ctx context.Context, decide func(*release) (request,
 		return t.answer(ctx, generation, q)
 	}
 	return fmt.Errorf("the DaemonSetRollout %s changes all the time: ask again", t)
+}
+
+// mayBeAsked says how users find out whether a request without an answer was saved.
+func (t *rolloutTarget) mayBeAsked() string {
+	return fmt.Sprintf("whether the request was saved is not known. See `%s`", t.typed("everynode rollout status %s", t))
 }
 
 func behind(r *release) bool { return r.Status.ObservedGeneration < r.Generation }
@@ -113,7 +118,7 @@ func (t *rolloutTarget) answer(ctx context.Context, generation int64, q request)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("the request is saved, but no engine has picked it up within %s: one will when it runs. See `%s`", answerTime, t.typed("everynode rollout status %s", t))
 	case err != nil:
-		return fmt.Errorf("it is asked for; what became of it is not known: %w", err)
+		return unanswered{err, fmt.Sprintf("the request is saved, and what became of it is not known. See `%s`", t.typed("everynode rollout status %s", t))}
 	case q.isIn(r.state.Ignored):
 		return fmt.Errorf("it was ignored: %s", r.state.Ignored)
 	}

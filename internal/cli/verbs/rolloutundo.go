@@ -231,7 +231,8 @@ func (t *rolloutTarget) writeUndo(ctx context.Context, r *release, shown *undoin
 		case apierrors.IsForbidden(err):
 			return fmt.Errorf("write DaemonSet %s: %w; nothing is written. `everynode rollout abort` takes a release back without that right", t, err)
 		case !apierrors.IsConflict(err):
-			return fmt.Errorf("write DaemonSet %s: %w", t, err)
+			return mayBeDone(fmt.Errorf("write DaemonSet %s: %w", t, err), fmt.Sprintf("whether it was written is not known. See `%s`",
+				t.typed("kubectl rollout history --namespace %s daemonset/%s", t.namespace, t.name)))
 		}
 		if d, err = t.undoing(ctx, r, shown.to.Revision); err != nil {
 			return err

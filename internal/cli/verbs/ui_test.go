@@ -43,9 +43,8 @@ func TestUIFlags(t *testing.T) {
 	}
 }
 
-// steered returns the command for a cluster with the release of testdata/rollout.txtar, and that cluster's API
-// server.
-func steered(t *testing.T) (uiCommand, *releasesAPI) {
+// waitingRelease returns an API server with the release of testdata/rollout.txtar.
+func waitingRelease(t *testing.T) *releasesAPI {
 	t.Helper()
 	archive, err := txtar.ParseFile(filepath.Join("testdata", "rollout.txtar"))
 	if err != nil {
@@ -59,16 +58,30 @@ func steered(t *testing.T) (uiCommand, *releasesAPI) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := httptest.NewServer(api)
-		t.Cleanup(server.Close)
-		kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-		if err := writeKubeconfig(kubeconfig, server.URL); err != nil {
-			t.Fatal(err)
-		}
-		return uiCommand{&console.Console{Out: io.Discard, Err: io.Discard, Program: console.Everynode}, access{&givenCluster{kubeconfig}}}, api
+		return api
 	}
 	t.Fatal("testdata/rollout.txtar has no waiting.yaml")
-	return uiCommand{}, nil
+	return nil
+}
+
+// served returns a kubeconfig for what the handler answers.
+func served(t *testing.T, handler http.Handler) (kubeconfig string) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+	if err := writeKubeconfig(kubeconfig, server.URL); err != nil {
+		t.Fatal(err)
+	}
+	return kubeconfig
+}
+
+// steered returns the command for a cluster with the release of testdata/rollout.txtar, and that cluster's API
+// server.
+func steered(t *testing.T) (uiCommand, *releasesAPI) {
+	t.Helper()
+	api := waitingRelease(t)
+	return uiCommand{&console.Console{Out: io.Discard, Err: io.Discard, Program: console.Everynode}, access{&givenCluster{served(t, api)}}}, api
 }
 
 // A page can steer the release that it has shown, and no other.
