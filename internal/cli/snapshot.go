@@ -53,7 +53,7 @@ storage, for example, where it gets a name if FILE is s3://BUCKET/FOLDER.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			config.DataDir, config.Progress, to.File = cmd.cluster.dataDir, stepsTo(cmd.Err), args[0]
 			var err error
-			if to.Lock, err = sealed.Lock(cmd.In); err != nil {
+			if to.Lock, err = sealed.Lock(console.Until(c.Context(), cmd.In)); err != nil {
 				return err
 			}
 			saved, err := controlplane.SaveSnapshot(c.Context(), config, to)
@@ -99,7 +99,7 @@ All resourceVersions are raised, and every watch from before has to begin again.
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			restored, err := controlplane.RestoreSnapshot(c.Context(), controlplane.RestoreConfig{
-				File: args[0], Storage: storage, DataDir: cmd.cluster.dataDir, Progress: stepsTo(cmd.Err), With: with, Stdin: cmd.In,
+				File: args[0], Storage: storage, DataDir: cmd.cluster.dataDir, Progress: stepsTo(cmd.Err), With: with, Stdin: console.Until(c.Context(), cmd.In),
 			})
 			if err != nil {
 				return err

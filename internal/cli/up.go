@@ -41,7 +41,7 @@ says so, and puts back what somebody has removed of its network. State is kept i
   everynode down`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o, err := f.read(c.Flags(), cmd.In)
+			o, err := f.read(c.Flags(), console.Until(c.Context(), cmd.In))
 			if err != nil {
 				return err
 			}

@@ -133,7 +133,7 @@ func (cmd auditCommand) run(ctx context.Context, f *auditFlags, args []string) e
 // each.
 func (cmd auditCommand) input(ctx context.Context, f *auditFlags) (in *audit.Input, notRead []string, err error) {
 	if len(f.files) > 0 {
-		in, err = cmd.readManifests(f.files)
+		in, err = cmd.readManifests(ctx, f.files)
 		return in, nil, err
 	}
 	r, err := newAuditReader(cmd.cluster, f)

@@ -180,10 +180,10 @@ func (r *auditReader) immutable(ctx context.Context, ref audit.Ref) (*bool, erro
 }
 
 // readManifests reads files; - is standard input.
-func (cmd auditCommand) readManifests(files []string) (*audit.Input, error) {
+func (cmd auditCommand) readManifests(ctx context.Context, files []string) (*audit.Input, error) {
 	in, others := &audit.Input{}, 0
 	for _, name := range files {
-		data, err := readFileOrInput(cmd.In, name)
+		data, err := readFileOrInput(console.Until(ctx, cmd.In), name)
 		if err != nil {
 			return nil, err
 		}

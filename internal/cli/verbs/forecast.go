@@ -92,11 +92,11 @@ func (f *forecastFlags) check() error {
 }
 
 func (cmd planCommand) run(ctx context.Context, f *forecastFlags) error {
-	manifests, err := cmd.daemonSetsOf(f.files)
+	manifests, err := cmd.daemonSetsOf(ctx, f.files)
 	if err != nil {
 		return err
 	}
-	policy, err := readPolicy(cmd.In, f.policy)
+	policy, err := readPolicy(console.Until(ctx, cmd.In), f.policy)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"everynode/internal/audit"
+	"everynode/internal/cli/console"
 	"everynode/internal/forecast"
 	"everynode/internal/plan"
 	"everynode/internal/view"
@@ -30,11 +31,11 @@ import (
 
 // daemonSetsOf returns the DaemonSets in the files, as documents for kubectl. It leaves
 // out everything else.
-func (cmd planCommand) daemonSetsOf(files []string) ([]byte, error) {
+func (cmd planCommand) daemonSetsOf(ctx context.Context, files []string) ([]byte, error) {
 	var out bytes.Buffer
 	in := &audit.Input{}
 	for _, name := range files {
-		data, err := readFileOrInput(cmd.In, name)
+		data, err := readFileOrInput(console.Until(ctx, cmd.In), name)
 		if err != nil {
 			return nil, err
 		}

@@ -69,6 +69,30 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// A command that waits for its standard input ends, too.
+func TestInputInterrupted(t *testing.T) {
+	for line, want := range map[string]int{"audit -f -": exitAuditFailed, "plan -f -": 1, "watch ds/agent --once --policy -": 1} {
+		ctx, interrupt := context.WithCancel(t.Context())
+		terminal := waiting{asked: interrupt, until: t.Context()}
+		var errs bytes.Buffer
+		if code := runUntil(ctx, append([]string{"everynode"}, strings.Fields(line)...), terminal, &errs, &errs); code != want || errs.String() != "error: interrupted\n" {
+			t.Errorf("%s: exit code %d, want %d; %s", line, code, want, &errs)
+		}
+	}
+}
+
+// waiting is a terminal that nobody types into.
+type waiting struct {
+	asked func()
+	until context.Context
+}
+
+func (w waiting) Read([]byte) (int, error) {
+	w.asked()
+	<-w.until.Done()
+	return 0, io.EOF
+}
+
 // The same while kubectl asks the API server.
 func TestPlanInterrupted(t *testing.T) {
 	dir := t.TempDir()

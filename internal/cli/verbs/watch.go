@@ -102,7 +102,7 @@ func (cmd watchCommand) complete(f *watchFlags) cobra.CompletionFunc {
 }
 
 func (cmd watchCommand) run(ctx context.Context, f *watchFlags, name string) error {
-	policy, err := readPolicy(cmd.In, f.policy)
+	policy, err := readPolicy(console.Until(ctx, cmd.In), f.policy)
 	if err != nil {
 		return err
 	}
