@@ -78,6 +78,9 @@ func (f *frame) heading() {
 	if m.Stale != "" {
 		f.add(Span{harmless("STALE " + m.Stale), alarm})
 	}
+	if m.Hidden != "" {
+		f.add(Span{harmless(m.Hidden), ""})
+	}
 	f.legend()
 	if m.Rollout != nil {
 		f.add(Span{harmless(m.Rollout.text()), ""})
@@ -151,6 +154,9 @@ func (m *Model) Summary() string {
 	}
 	if m.Stale != "" {
 		text += "; STALE " + m.Stale
+	}
+	if m.Hidden != "" {
+		text += "; " + m.Hidden
 	}
 	return harmless(text)
 }

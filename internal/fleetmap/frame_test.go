@@ -35,6 +35,7 @@ func goldens() []golden {
 		{"narrow", "20 columns", largeFleet(), 20, 24},
 		{"harm", "a message can do nothing to the terminal", harmful(), 80, 24},
 		{"rollout", "what a controller says of a release, and waves that do not fit into a line", inWaves(), 80, 24},
+		{"hidden", "what the user may not read is said", hidden(), 80, 24},
 		{"low", "six rows", largeFleet(), 80, 6},
 		{"unread", "nothing was read yet, and why", unread(), 60, 24},
 		{"empty", "a DaemonSet without a node", &Model{Set: "apps/agent", Phase: "up to date", Zones: []Zone{{}}}, 80, 24},
@@ -98,6 +99,12 @@ func inWaves() *Model {
 	for i := range 8 {
 		m.Waves = append(m.Waves, Wave{fmt.Sprintf("rest/zone-%d", i), 100, max(0, 100-40*max(0, i-2))})
 	}
+	return m
+}
+
+func hidden() *Model {
+	m := threeNodes()
+	m.Hidden = `releases are not shown: daemonsetrollouts.everynode.io is forbidden: User "eva" cannot list resource`
 	return m
 }
 
@@ -205,7 +212,7 @@ func TestFramesFit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.String()
 		m := &Model{Set: text.Draw(t, "set"), Revision: text.Draw(t, "revision"), Before: rapid.SliceOfN(text, 0, 3).Draw(t, "before"), Phase: text.Draw(t, "phase"),
-			Stale: text.Draw(t, "stale"), Command: text.Draw(t, "command"), Unread: rapid.OneOf(rapid.Just(""), text).Draw(t, "unread"), More: rapid.IntRange(0, 5000).Draw(t, "more")}
+			Stale: text.Draw(t, "stale"), Hidden: text.Draw(t, "hidden"), Command: text.Draw(t, "command"), Unread: rapid.OneOf(rapid.Just(""), text).Draw(t, "unread"), More: rapid.IntRange(0, 5000).Draw(t, "more")}
 		for range rapid.IntRange(0, 50).Draw(t, "zones") {
 			state := State(rapid.IntRange(0, states-1).Draw(t, "state"))
 			m.Zones = append(m.Zones, Zone{text.Draw(t, "zone"), many(rapid.IntRange(0, 500).Draw(t, "nodes"), state)})

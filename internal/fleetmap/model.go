@@ -63,6 +63,8 @@ type Model struct {
 	Command string
 	// Stale says since when and why the drawing may be out of date; empty: it is current.
 	Stale string
+	// Hidden says what is left out because the user may not read it; empty: nothing is.
+	Hidden string
 	// Unread says since when and why there is nothing to draw yet, besides Set; empty: there is.
 	Unread string
 }

@@ -18,6 +18,8 @@ type State struct {
 	Cluster string `json:"cluster"`
 	// Stale says since when and why the cluster cannot be seen; empty: it can.
 	Stale string `json:"stale"`
+	// Hidden says what is left out because the user may not read it; empty: nothing is.
+	Hidden string `json:"hidden,omitempty"`
 	// Reasons are the reasons that Cell.Reason is an index into.
 	Reasons []Reason `json:"reasons"`
 	// Nodes have a fixed order: a node keeps its place while it exists, and a free place has a node without a name.

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"everynode/internal/fleetview"
@@ -22,9 +21,8 @@ import (
 type Fleet struct {
 	*feed
 	namespace string
-	rollouts  dynamic.ResourceInterface // nil: releases in waves cannot be read
-	kinds     dynamic.ResourceInterface // of policies; nil in the same cases
-	ask       chan struct{}             // has a value while there are new questions
+	followed
+	ask chan struct{} // has a value while there are new questions
 
 	// The fields below are read and written with the feed's lock held.
 	known   *sightings
@@ -49,12 +47,7 @@ func NewFleet(ctx context.Context, client kubernetes.Interface, releases Release
 	f := &Fleet{feed: feed, namespace: namespace, ask: make(chan struct{}, 1), known: newSightings(feed)}
 	f.reasons, f.frame.numbers = reasonNumbers()
 	f.frame.places = map[string]int{}
-	if r := releases.Rollouts; r != nil && readable(ctx, r.Namespace(namespace), metav1.ListOptions{}) {
-		f.rollouts = r.Namespace(namespace)
-	}
-	if p := releases.Policies; p != nil && f.rollouts != nil && readable(ctx, p, metav1.ListOptions{}) {
-		f.kinds = p
-	}
+	f.followed = releases.in(ctx, namespace, metav1.ListOptions{}, true)
 	f.expect(f.sources())
 	return f
 }
@@ -81,7 +74,7 @@ func (f *Fleet) See(now time.Time) (s *fleetview.State, wake time.Time, err erro
 	if f.known.moved {
 		f.settle()
 	}
-	s = &fleetview.State{At: now.UnixMilli(), Stale: f.stale(), Reasons: f.reasons, Nodes: f.table, Sets: []*fleetview.Set{}}
+	s = &fleetview.State{At: now.UnixMilli(), Stale: f.stale(), Hidden: f.hidden, Reasons: f.reasons, Nodes: f.table, Sets: []*fleetview.Set{}}
 	questions := false
 	for _, d := range f.known.sorted() {
 		if d.dirty || !d.wake.IsZero() && !d.wake.After(now) {

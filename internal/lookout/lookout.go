@@ -28,9 +28,8 @@ type Lookout struct {
 	namespace, name string
 	uid             types.UID // of the DaemonSet; one of the same name with another UID is a different one
 	selector        string
-	given           *rollout.Policy           // used instead of the policy that the controller follows
-	rollouts        dynamic.ResourceInterface // nil: releases in waves cannot be read
-	kinds           dynamic.ResourceInterface // of policies; nil in the same cases
+	given           *rollout.Policy // used instead of the policy that the controller follows
+	followed
 
 	ask chan struct{} // has a value while there are new questions
 
@@ -92,7 +91,7 @@ func New(ctx context.Context, client kubernetes.Interface, releases Releases, na
 		set: ds, nodes: map[string]node{}, pods: map[string]*corev1.Pod{}, revisions: map[string]revision{},
 		policies: map[string]*rollout.Policy{}, reached: map[string]step{}, heardOf: map[string]told{},
 	}
-	l.lookForReleases(ctx, releases)
+	l.followed = releases.in(ctx, namespace, metav1.ListOptions{FieldSelector: "metadata.name=" + name}, given == nil)
 	l.expect(l.sources())
 	return l, nil
 }

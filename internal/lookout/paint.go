@@ -74,7 +74,7 @@ func (p *painter) paint(rows []why.Row) {
 	m := &p.out.Model
 	m.Rollout = p.release()
 	p.out.Revision, p.out.Done = p.scene.Revision(), p.pending == 0 && p.out.Stopped == "" && m.Rollout == nil
-	m.Set, m.Revision, m.Stale = p.namespace+"/"+p.name, p.out.Revision, p.stale()
+	m.Set, m.Revision, m.Stale, m.Hidden = p.namespace+"/"+p.name, p.out.Revision, p.stale(), p.hidden
 	m.Command = fmt.Sprintf("everynode why ds/%s -n %s --not-ok", p.name, p.namespace)
 	m.Before = slices.SortedFunc(maps.Keys(p.before), func(a, b string) int {
 		return cmp.Or(cmp.Compare(p.before[b], p.before[a]), cmp.Compare(a, b))

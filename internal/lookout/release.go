@@ -2,6 +2,7 @@ package lookout
 
 import (
 	"context"
+	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,32 +15,59 @@ import (
 	"everynode/internal/view"
 )
 
-// lookForReleases finds out what can be followed: the cluster may not have the kinds, and the user may not be allowed
-// to read them.
-func (l *Lookout) lookForReleases(ctx context.Context, releases Releases) {
-	if releases.Rollouts == nil {
-		return
-	}
-	if r := releases.Rollouts.Namespace(l.namespace); readable(ctx, r, metav1.ListOptions{FieldSelector: "metadata.name=" + l.name}) {
-		l.rollouts = r
-	}
-	if p := releases.Policies; p != nil && l.rollouts != nil && l.given == nil && readable(ctx, p, metav1.ListOptions{}) {
-		l.kinds = p
-	}
+// followed are the resources about releases in waves that a user can follow.
+type followed struct {
+	rollouts dynamic.ResourceInterface // nil: the cluster does not have the kind, or the user may not read it
+	kinds    dynamic.ResourceInterface // of policies; nil in the same cases, and if nobody needs them
+	hidden   string                    // what is left out because the user may not read it; empty: nothing
 }
 
-// readable reports whether the kind exists and may be listed and watched.
-func readable(ctx context.Context, r dynamic.ResourceInterface, options metav1.ListOptions) bool {
+// in finds out what can be followed in the namespace. Policies are needed unless one is given.
+func (r Releases) in(ctx context.Context, namespace string, options metav1.ListOptions, policies bool) (f followed) {
+	if r.Rollouts == nil {
+		return f
+	}
+	rollouts := r.Rollouts.Namespace(namespace)
+	there, forbidden := readable(ctx, rollouts, options)
+	switch {
+	case forbidden != nil:
+		f.hidden = fmt.Sprintf("releases are not shown: %v", forbidden)
+		return f
+	case !there:
+		return f
+	}
+	if f.rollouts = rollouts; r.Policies == nil || !policies {
+		return f
+	}
+	switch there, forbidden := readable(ctx, r.Policies, metav1.ListOptions{}); {
+	case forbidden != nil:
+		f.hidden = fmt.Sprintf("waves are not shown: %v", forbidden)
+	case there:
+		f.kinds = r.Policies
+	}
+	return f
+}
+
+// readable reports whether the kind exists, and why it may not be listed and watched, if it may not. An API server that
+// fails is asked again by whoever follows the kind.
+func readable(ctx context.Context, r dynamic.ResourceInterface, options metav1.ListOptions) (there bool, forbidden error) {
 	one := options
 	one.Limit = 1
-	if _, err := r.List(ctx, one); err != nil {
-		return false
+	_, err := r.List(ctx, one)
+	switch {
+	case apierrors.IsForbidden(err):
+		return false, err
+	case apierrors.IsNotFound(err):
+		return false, nil
 	}
 	w, err := r.Watch(ctx, options)
 	if err == nil {
 		w.Stop()
 	}
-	return !apierrors.IsForbidden(err)
+	if apierrors.IsForbidden(err) {
+		return false, err
+	}
+	return true, nil
 }
 
 func (l *Lookout) keepPolicy(object any) bool { return keepPolicy(l.policies, object) }

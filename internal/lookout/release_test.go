@@ -104,17 +104,45 @@ func TestRelease(t *testing.T) {
 	see(t, l, "through", func(p *Picture) bool { return p.Done && p.Model.Rollout == nil })
 }
 
-// A user who may not read releases, or whose cluster does not have the kind, sees everything else.
+// A user who may not read releases, or whose cluster does not have the kind, sees everything else. What may not be read is
+// said. An API server that fails at first hides nothing.
 func TestReleasesForbidden(t *testing.T) {
 	w := newWorld(t)
-	for _, verb := range []string{"list", "watch"} {
-		client := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{rolloutsResource(): view.RolloutKind + "List"})
-		forbidden := apierrors.NewForbidden(rolloutsResource().GroupResource(), "", errors.New("no"))
-		client.PrependReactor("list", view.RolloutResource, func(clienttesting.Action) (bool, runtime.Object, error) { return verb == "list", nil, forbidden })
-		client.PrependWatchReactor(view.RolloutResource, func(clienttesting.Action) (bool, watch.Interface, error) { return true, nil, forbidden })
-		l, err := New(t.Context(), w.client, Releases{Rollouts: client.Resource(rolloutsResource())}, "apps", "agent", nil)
-		if err != nil || l.rollouts != nil {
-			t.Errorf("%s is forbidden: %v, followed: %v", verb, err, l.rollouts != nil)
+	rollouts, policies := rolloutsResource(), view.ReleaseResource(view.PolicyResource)
+	forbidden := func(of schema.GroupVersionResource) error {
+		return apierrors.NewForbidden(of.GroupResource(), "", errors.New("no"))
+	}
+	const noReleases = `releases are not shown: daemonsetrollouts.everynode.io is forbidden: no`
+	for _, tc := range []struct {
+		resource                schema.GroupVersionResource
+		list, watch             error
+		hidden                  string
+		showsRollout, showsWave bool
+	}{
+		{resource: rollouts, list: forbidden(rollouts), watch: forbidden(rollouts), hidden: noReleases},
+		{resource: rollouts, watch: forbidden(rollouts), hidden: noReleases},
+		{resource: policies, list: forbidden(policies), hidden: `waves are not shown: rolloutpolicies.everynode.io is forbidden: no`, showsRollout: true},
+		{resource: rollouts, list: apierrors.NewNotFound(rollouts.GroupResource(), "")},
+		{resource: rollouts, list: apierrors.NewInternalError(errors.New("busy")), showsRollout: true, showsWave: true},
+		{showsRollout: true, showsWave: true},
+	} {
+		client := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
+			rollouts: view.RolloutKind + "List", policies: view.PolicyKind + "List"})
+		client.PrependReactor("list", tc.resource.Resource, func(clienttesting.Action) (bool, runtime.Object, error) { return tc.list != nil, nil, tc.list })
+		client.PrependWatchReactor(tc.resource.Resource, func(clienttesting.Action) (bool, watch.Interface, error) { return tc.watch != nil, nil, tc.watch })
+		releases := Releases{Rollouts: client.Resource(rollouts), Policies: client.Resource(policies)}
+		l, err := New(t.Context(), w.client, releases, "apps", "agent", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for of, f := range map[string]followed{"one": l.followed, "all": NewFleet(t.Context(), w.client, releases, "").followed} {
+			if f.hidden != tc.hidden || (f.rollouts != nil) != tc.showsRollout || (f.kinds != nil) != tc.showsWave {
+				t.Errorf("%+v: %s: %+v", tc, of, f)
+			}
+		}
+		l.unread = map[string]bool{}
+		if p, err := l.See(time.Now(), true); err != nil || p.Model.Hidden != tc.hidden {
+			t.Errorf("%+v: the picture says %q, %v", tc, p.Model.Hidden, err)
 		}
 	}
 }

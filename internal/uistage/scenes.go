@@ -16,6 +16,7 @@ type scene struct {
 	harm        string // put into every text
 	actions     bool
 	stale       string
+	hidden      string
 	fails       bool // a wave has failed
 	long        bool // names are as long as they may be
 }
@@ -33,6 +34,7 @@ func scenes() []scene {
 		{name: "release", nodes: 300, sets: 4, actions: true, fails: true},
 		{name: "hostile", nodes: 5, sets: 3, harm: harm, fails: true, long: true, actions: true},
 		{name: "stale", nodes: 3, sets: 1, stale: "since 14:03:11, trying again: pods: connection refused"},
+		{name: "hidden", nodes: 3, sets: 1, hidden: "releases are not shown: daemonsetrollouts.everynode.io is forbidden"},
 	}
 }
 
@@ -51,7 +53,7 @@ func reasons() (all []fleetview.Reason) {
 
 // at returns the fleet after tick changes.
 func (s *scene) at(tick int, began, now time.Time) *fleetview.State {
-	out := &fleetview.State{At: now.UnixMilli(), Cluster: "https://fleet.example.com:6443", Stale: s.stale, Reasons: reasons(), Nodes: []fleetview.Node{}, Sets: []*fleetview.Set{}}
+	out := &fleetview.State{At: now.UnixMilli(), Cluster: "https://fleet.example.com:6443", Stale: s.stale, Hidden: s.hidden, Reasons: reasons(), Nodes: []fleetview.Node{}, Sets: []*fleetview.Set{}}
 	for i := range s.nodes {
 		out.Nodes = append(out.Nodes, s.node(i, began))
 	}

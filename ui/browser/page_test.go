@@ -388,7 +388,8 @@ func TestActions(t *testing.T) {
 // What is not there is said: no nodes, no DaemonSets, a cluster that is not seen.
 func TestNothing(t *testing.T) {
 	s := open(t)
-	for scene, want := range map[string]string{"empty": "The cluster has no nodes.", "no-sets": "There is no DaemonSet here.", "stale": "What is shown may be out of date since 14:03:11"} {
+	for scene, want := range map[string]string{"empty": "The cluster has no nodes.", "no-sets": "There is no DaemonSet here.", "stale": "What is shown may be out of date since 14:03:11",
+		"hidden": "Releases are not shown: daemonsetrollouts.everynode.io is forbidden"} {
 		p := s.show(t, false, "-scene", scene)
 		p.wait("body", want)
 		p.accessible(scene + "-light")

@@ -128,6 +128,7 @@ function Trouble({ model, standing: s }: { model: Model; standing: Standing }) {
   if (s.kind === 'lost' && model.known) return <p class="trouble" role="alert">What is shown is of {clock(s.since)}: {s.text}. Does <code>{program} ui</code> still run?</p>
   if (s.kind === 'lost') return <p class="trouble" role="alert">The server does not answer: {s.text}. Does <code>{program} ui</code> still run?</p>
   if (model.stale) return <p class="trouble" role="alert">What is shown may be out of date {model.stale}</p>
+  if (model.hidden) return <p class="left-out" role="status">{model.hidden[0]!.toUpperCase() + model.hidden.slice(1)}</p>
   return null
 }
 

@@ -57,6 +57,7 @@ export class Model {
   private received = 0
   cluster = ''
   stale = ''
+  hidden = ''
   reasons: Reason[] = []
   nodes: Node[] = []
   /** Is another number whenever a node is new, gone, or elsewhere. */
@@ -82,6 +83,7 @@ export class Model {
     this.tick(s.at)
     this.cluster = s.cluster
     this.stale = s.stale
+    this.hidden = s.hidden ?? ''
     this.reasons = s.reasons
     this.nodes = s.nodes
     this.daemons.clear()

@@ -196,6 +196,7 @@ export interface State {
   at: number
   cluster: string
   stale: string
+  hidden?: string
   reasons: Reason[]
   nodes: Node[]
   sets: Set[]
