@@ -100,8 +100,8 @@ func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubePr
 	f.StringVar(&config.ContainerRuntimeEndpoint, "container-runtime-endpoint", "", "a container runtime that is there already, as unix:///run/...")
 	f.StringVar(&config.CgroupRoot, "cgroup-root", "", "cgroup below which the pods run")
 	f.BoolVar(&config.StopPods, "stop-pods", false, "stop the node's pods when the agent stops")
-	f.BoolVar(&config.Local, "local", false, "the node shares this machine with others")
-	for _, name := range []string{"cgroup-root", "local"} {
+	f.BoolVar(&config.Local, localcluster.FlagLocal, false, "the node shares this machine with others")
+	for _, name := range []string{"cgroup-root", localcluster.FlagLocal} {
 		if err := f.MarkHidden(name); err != nil {
 			panic(err) // only if there is no such flag
 		}

@@ -31,7 +31,7 @@ type serverCommand struct {
 }
 
 func (cmd serverCommand) command() *cobra.Command {
-	config, withEngine, bindBy, file := controlplane.Config{}, true, string(view.ByEngine), ""
+	config, withEngine, ofUp, bindBy, file := controlplane.Config{}, true, false, string(view.ByEngine), ""
 	var chosen *addonFlags
 	c := &cobra.Command{
 		Use:   "server",
@@ -57,6 +57,9 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 		},
 		RunE: func(c *cobra.Command, _ []string) error {
 			binder, err := cmd.check(c, &config, chosen, bindBy)
+			if err == nil && !ofUp {
+				err = localcluster.NotOfUp(cmd.cluster.dataDir)
+			}
 			if err != nil {
 				return err
 			}
@@ -73,6 +76,8 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.BoolVar(&withEngine, localcluster.FlagEngine, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
 	chosen = newAddonFlags(f, addons.Chosen(addons.OnMachines(nil)))
 	guardFlags(f, &config)
+	hiddenFlag(f, &ofUp, localcluster.FlagLocal, "the data directory is that of a cluster of `everynode up`")
+	hiddenFlag(f, &config.Simulator, localcluster.FlagSimulator, "make the identity of the simulator")
 	snapshotFlags(f, &config.Snapshots)
 	f.StringVar(&config.LoadBalancers, "load-balancer-range", "", "addresses of services of type LoadBalancer, FIRST-LAST; they answer on this machine")
 	f.StringSliceVar(&config.Publish, localcluster.FlagPublish, nil, publishUsage)
@@ -146,8 +151,12 @@ func guardFlags(f *pflag.FlagSet, config *controlplane.Config) {
 	f.StringVar(&config.AdmissionFile, "admission-control-config-file", "", "how admission plugins are configured: a file of kind AdmissionConfiguration, apiserver.config.k8s.io/v1; a plugin that it names is on")
 	f.BoolVar(&config.AllowExternalIPs, "allow-external-ips", false, "let Services have externalIPs: who may make one can then catch what is sent to any address")
 	f.StringVar(&config.AuthenticationFile, "authentication-config", "", "OIDC and the like: a file of kind AuthenticationConfiguration, apiserver.config.k8s.io/v1 (docs/security.md)")
-	f.BoolVar(&config.Simulator, localcluster.FlagSimulator, false, "make the identity of the simulator")
-	if err := f.MarkHidden(localcluster.FlagSimulator); err != nil { // there is no such flag
+}
+
+// hiddenFlag is a flag that users do not give: `up` does.
+func hiddenFlag(f *pflag.FlagSet, value *bool, name, usage string) {
+	f.BoolVar(value, name, false, usage)
+	if err := f.MarkHidden(name); err != nil { // there is no such flag
 		panic(err)
 	}
 }

@@ -72,7 +72,7 @@ func imageDir(dataDir string) string { return filepath.Join(dataDir, "images") }
 
 // server describes the control plane's process.
 func (c *Cluster) server() local.Process {
-	argv := []string{c.exe, "server", "--data-dir", c.DataDir, "--listen", c.APIAddress().String(),
+	argv := []string{c.exe, "server", "--" + FlagLocal, "--data-dir", c.DataDir, "--listen", c.APIAddress().String(),
 		fmt.Sprintf("--%s=%v", FlagEngine, !c.NoDaemonSets), fmt.Sprintf("--%s=%v", FlagAudit, c.Audit), "--pod-cidr", c.PodCIDR.String(), "--service-cidr", c.ServiceCIDR.String()}
 	argv = append(argv, "--"+FlagHostPaths, hostPathsOf(c.Cluster), "--"+FlagPodSecurity, controlplane.PodsPrivileged, "--"+FlagSimulator, "--"+FlagSnapshotEvery, "0")
 	argv = append(argv, c.addons().args()...)
@@ -96,7 +96,7 @@ func (c *Cluster) server() local.Process {
 func (c *Cluster) agent(n local.Node) local.Process {
 	dir := c.NodeDir(n.Name)
 	argv := []string{c.exe, "enter", "--pins", c.PinDir(n.Name), "--cgroup", c.SystemCgroup(n.Name), "--",
-		c.exe, "agent", "--local", "--stop-pods", "--data-dir", dir, "--runtime-dir", c.runtimeDir,
+		c.exe, "agent", "--" + FlagLocal, "--stop-pods", "--data-dir", dir, "--runtime-dir", c.runtimeDir,
 		"--image-dir", imageDir(c.DataDir), "--server", c.ServerURL(), "--token-file", tokenFile(c.DataDir),
 		"--node-name", n.Name, "--node-ip", n.Address.String(), "--cgroup-root", c.PodCgroup(n.Name)}
 	// The address is already known, so the kubelet need not wait until the agent has asked for it.

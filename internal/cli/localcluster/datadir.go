@@ -94,6 +94,19 @@ func IsServerFolder(dataDir string) bool {
 	return err == nil
 }
 
+// NotOfUp returns an error for the folder of a cluster of `everynode up`, which must not become the folder of a server
+// that machines join: `everynode down --purge` would delete it.
+func NotOfUp(dataDir string) error {
+	switch _, err := local.Open(dataDir); {
+	case errors.Is(err, local.ErrNoCluster):
+		return nil
+	case err != nil:
+		return fmt.Errorf("whether %s is the folder of a cluster of `everynode up` is not known: %w", dataDir, err)
+	}
+	return fmt.Errorf("%s is the folder of a cluster of `everynode up`, and `everynode down --purge` would delete what a server keeps there: start that cluster with `everynode up%s`, or give the server a folder of its own with --data-dir",
+		dataDir, whichCluster(dataDir))
+}
+
 // ServerLock is the lock file that the control plane in a data directory holds while
 // it runs.
 func ServerLock(dataDir string) string { return filepath.Join(dataDir, "server.lock") }

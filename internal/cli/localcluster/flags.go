@@ -6,6 +6,8 @@ const (
 	FlagEngine = "daemonset-controller"
 	// FlagHostPaths chooses what to do about pods with harmful hostPath volumes.
 	FlagHostPaths = "host-path-policy"
+	// FlagLocal is given by `up` to the programs that it starts: they use directories of its own.
+	FlagLocal = "local"
 	// FlagSimulator makes the control plane create what simulated nodes need.
 	FlagSimulator = "simulator"
 	// FlagPodSecurity holds pods to a standard.
