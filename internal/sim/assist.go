@@ -76,20 +76,22 @@ func (c *controller) unnoticed() {
 	}
 }
 
-// beside returns the specification that plan works with.
-func (c *controller) beside(spec plan.Spec) plan.Spec {
-	rests := c.rests(spec.Hash)
+// specify returns the specification that plan works with. A policy also drives OnDelete.
+func (c *controller) specify(spec plan.Spec) plan.Spec {
+	k, rests := &c.course, c.rests(spec.Hash)
+	leaves := c.w.sc.Assists && spec.Strategy != plan.OnDelete && c.w.bug != DrivesAll
 	spec.Patient = c.atRest(spec.Hash)
-	if !c.w.sc.Assists {
-		return resting(spec, rests)
+	if c.w.sc.Assists {
+		spec.Assists, spec.MaxSurge, spec.Strategy = c.w.bug != TakesOver, plan.Amount{}, plan.OnDelete
 	}
-	k, rolls := &c.course, spec.Strategy != plan.OnDelete && c.w.bug != DrivesAll
-	spec.Assists, spec.MaxSurge, spec.Strategy = c.w.bug != TakesOver, plan.Amount{}, plan.OnDelete
 	switch {
-	case k.release != nil:
-	case rolls, k.problem == rollout.NotDriven, k.behind != 0:
+	case spec.Strategy == plan.OnDelete && c.w.bug == LeavesOnDelete:
 		return spec
-	case rests, !k.state.Reverting && (c.index.policy == nil || k.problem != rollout.NoReason || k.state.Stable == ""):
+	case k.release != nil:
+	case rests:
+		spec.Strategy = plan.OnDelete
+		return spec
+	case leaves, k.problem == rollout.NotDriven, k.behind != 0, !k.state.Reverting && (c.index.policy == nil || k.problem != rollout.NoReason || k.state.Stable == ""):
 		return spec
 	}
 	spec.Strategy = plan.RollingUpdate
@@ -109,13 +111,6 @@ func (c *controller) atRest(hash string) bool {
 	k := &c.course
 	p := c.index.policy
 	return p != nil && p.wrong == rollout.NoReason && k.problem == rollout.NoReason && k.state.Stable == hash && k.state.Target == hash && !k.state.Reverting
-}
-
-func resting(spec plan.Spec, rests bool) plan.Spec {
-	if rests {
-		spec.Strategy = plan.OnDelete
-	}
-	return spec
 }
 
 // mends reports whether the order depends on pods: those of abandoned versions, and those of the target that others have created

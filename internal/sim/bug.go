@@ -65,6 +65,7 @@ const (
 	ChangesTwice    Bug = "changes-twice"     // a pod is changed again before its last change is complete
 	LostGoesOn      Bug = "lost-goes-on"      // a release whose kept state was deleted begins again by itself
 	NumberIsEnough  Bug = "number-is-enough"  // what one release has begun counts in another one of the same number
+	LeavesOnDelete  Bug = "leaves-on-delete"  // a release replaces no outdated pod of a DaemonSet with OnDelete
 	ShortLease      Bug = "short-lease"       // slow writes are sent under the ordinary lease
 )
 
@@ -78,7 +79,7 @@ func Bugs() []Bug {
 // OfReleases lists the bugs that only a scenario with a policy can show.
 func OfReleases() []Bug {
 	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten, AnyRelease, OwnStateStays,
-		NeedsNoPolicy, DeadAreReached, SoaksUnwatched, CountsAloud, LostGoesOn, NumberIsEnough}
+		NeedsNoPolicy, DeadAreReached, SoaksUnwatched, CountsAloud, LostGoesOn, NumberIsEnough, LeavesOnDelete}
 }
 
 // OfAssisting lists the bugs that only a scenario with another controller can show.

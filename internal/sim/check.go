@@ -104,7 +104,7 @@ func (k *checker) creating(p *pod) {
 		return // the other controller creates it
 	}
 	k.bound(p)
-	surges := p.made.set.spec.Strategy == plan.RollingUpdate && p.made.set.spec.MaxSurge.Value > 0
+	surges := (p.made.set.spec.Strategy == plan.RollingUpdate || k.w.sc.Policy != nil) && p.made.set.spec.MaxSurge.Value > 0
 	others := 0
 	for _, o := range k.w.api.pods {
 		if o.Node != p.Node || o.Forced && k.replaced(o) {

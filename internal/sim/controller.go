@@ -160,7 +160,7 @@ func (c *controller) sync() {
 
 func (c *controller) decide(set *daemonSet) {
 	ix, in := c.index, &c.in
-	in.Now, in.Set = c.clock(), c.beside(set.spec)
+	in.Now, in.Set = c.clock(), c.specify(set.spec)
 	in.Set.InPlace = c.changeable(set.spec.Hash)
 	in.Gone = ix.gone()
 	in.Nodes = in.Nodes[:0]

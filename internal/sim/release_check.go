@@ -301,11 +301,17 @@ func (k *checker) widen(c *controller, set *daemonSet, b *balance) {
 
 // decidedInRelease is decided where nodes may be for either of two revisions (I1, I2, R9).
 func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
+	driven := *set
+	set = &driven
+	switch {
+	case c.course.release == nil && c.pauses(set.spec.Hash):
+		set.spec.Strategy = plan.OnDelete
+	case c.index.policy != nil, c.course.release != nil, c.course.state.Reverting:
+		set.spec.Strategy = plan.RollingUpdate // a policy also drives OnDelete
+	}
 	switch {
 	case c.course.release == nil && !c.course.holds:
-		still := *set
-		still.spec = resting(set.spec, c.pauses(set.spec.Hash))
-		k.decided(c, &still)
+		k.decided(c, set)
 		return
 	case c.idle():
 		return

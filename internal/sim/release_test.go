@@ -28,6 +28,7 @@ func drawReleased(t *rapid.T) *Scenario {
 	if rare(t, "surge") {
 		sc.Set.MaxUnavailable, sc.Set.MaxSurge = "0", pick(t, "maxSurge", "1", "2", "50%")
 	}
+	sc.Set.OnDelete = rare(t, "onDelete")
 	if rapid.Bool().Draw(t, "selector") {
 		sc.Set.Pool = "ssd"
 	}
@@ -120,7 +121,7 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 			switch e := drawEvent(t, sc, at); e.Op {
 			case "relabel", "ghost": // nobody can know what these do
 			case "set":
-				if e.Args[0] != "strategy" && !(e.Args[0] == "maxSurge" && sc.Set.MaxSurge == "") {
+				if !(e.Args[0] == "maxSurge" && sc.Set.MaxSurge == "") {
 					return e
 				}
 			case "faults":
