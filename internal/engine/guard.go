@@ -5,7 +5,6 @@ package engine
 // like everything about a release.
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -21,7 +20,7 @@ type heldPods struct{ node, detail string }
 func heldBy(l *plan.Ledger) (h heldPods) {
 	l.Nodes(func(v *plan.Verdict) {
 		if v.Guarded() && (h.node == "" || v.Node < h.node) {
-			h.node, h.detail = v.Node, cmp.Or(v.Detail, "node affinity")
+			h.node, h.detail = v.Node, v.Detail
 		}
 	})
 	return h
@@ -32,12 +31,26 @@ func (s *step) text() string {
 	if s.guard.Held == 0 {
 		return ""
 	}
-	has := "has no "
-	if strings.Contains(s.held.detail, ":") { // a taint: labels and names have no colon
-		has = "has the taint "
+	nodes := "nodes"
+	if s.guard.Held == 1 {
+		nodes = "node"
 	}
-	return fmt.Sprintf("labels or the placement would take the pods of %d nodes away (%s %s); revert that, or let the pods go: everynode rollout allow",
-		s.guard.Held, s.held.node, has+s.held.detail)
+	return fmt.Sprintf("labels or the placement would take the pods of %d %s away (%s %s); revert that, or let the pods go: everynode rollout allow",
+		s.guard.Held, nodes, s.held.node, s.held.misfit())
+}
+
+// misfit returns why the template is not for the node. Of what decides that (see plan.Eligibility), only a taint has a
+// colon, only a label has an equals sign, and the affinity has no text.
+func (h heldPods) misfit() string {
+	switch {
+	case h.detail == "":
+		return "does not match the node affinity"
+	case strings.Contains(h.detail, ":"):
+		return "has the taint " + h.detail
+	case strings.Contains(h.detail, "="):
+		return "has no " + h.detail
+	}
+	return "is not " + h.detail + ", which nodeName says"
 }
 
 // tellHeld reports removals that are held where no object records it.

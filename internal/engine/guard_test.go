@@ -51,6 +51,27 @@ func (c *cluster) wantGuarded(when string, pods, held int) {
 	}
 }
 
+// Whatever part of the placement takes the pods away, the event says what does not fit.
+func TestGuardSaysWhatDoesNotFit(t *testing.T) {
+	fits := func(key string) *corev1.Affinity {
+		return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: key, Operator: corev1.NodeSelectorOpExists}}}}}}}
+	}
+	for want, edit := range map[string]func(*corev1.PodSpec){
+		"of 20 nodes away (node-01 has no pool=mian)":                    func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{"pool": "mian"} },
+		"of 20 nodes away (node-01 does not match the node affinity)":    func(s *corev1.PodSpec) { s.Affinity = fits("gpu") },
+		"of 19 nodes away (node-01 is not node-07, which nodeName says)": func(s *corev1.PodSpec) { s.NodeName = "node-07" },
+	} {
+		guarded(t, func(c *cluster) {
+			c.editSet(func(ds *appsv1.DaemonSet) { edit(&ds.Spec.Template.Spec) })
+			c.run(time.Minute)
+			if got := c.events("RemovalsHeld"); len(got) != 1 || !strings.Contains(got[0], want) {
+				t.Errorf("the events are %q, want %s", got, want)
+			}
+		})
+	}
+}
+
 // An edit of labels that goes too far removes nothing, whether it comes at once or node by node, and nothing when it is reverted
 // node by node. The engine reports what is held, and why.
 func TestLabelsOfManyNodesTakeNothing(t *testing.T) {

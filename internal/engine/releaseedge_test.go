@@ -283,6 +283,10 @@ func TestStableRevisionIsGone(t *testing.T) {
 				if got := c.stands(); !strings.HasPrefix(got, "Held StableGone") {
 					t.Errorf("the release is %q", got)
 				}
+				const said = "no longer exists; only plain continues"
+				if got := c.events("ReleaseHeld"); len(got) != 1 || !strings.Contains(got[0], said) || !strings.Contains(c.rollout().Status.Message, said) {
+					t.Errorf("the events are %q, and the status says %q", got, c.rollout().Status.Message)
+				}
 				c.ask(`{"abort": 1}`)
 				c.run(10 * time.Minute)
 				if got := c.with("agent:2"); got != exposed {
