@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -137,14 +136,21 @@ func shrinking(p *rollout.Policy, nodes int) (said []string) {
 	return said
 }
 
-// unknownLabels returns the label keys that a policy uses and no node has: most likely a typo.
+// unknownLabels returns the labels that a policy uses and no node has: most likely a typo. Those that nodes are preferred
+// for have a value.
 func unknownLabels(p *rollout.Policy, nodes []plan.Node) (unknown []string) {
 	for i := range p.Waves {
 		w := &p.Waves[i]
-		for _, key := range slices.Concat(w.Cover, []string{w.OneAtATime}, slices.Collect(maps.Keys(w.Prefer))) {
+		for _, key := range slices.Concat(w.Cover, []string{w.OneAtATime}) {
 			has := func(n plan.Node) bool { _, ok := n.Labels[key]; return ok }
 			if key != "" && !slices.ContainsFunc(nodes, has) {
 				unknown = append(unknown, key)
+			}
+		}
+		for key, value := range w.Prefer {
+			has := func(n plan.Node) bool { got, ok := n.Labels[key]; return ok && got == value }
+			if !slices.ContainsFunc(nodes, has) {
+				unknown = append(unknown, key+"="+value)
 			}
 		}
 	}

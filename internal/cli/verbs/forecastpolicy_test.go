@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,14 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	g.policy.Waves[1].OneAtATime = "zones"
 	if got := unknownLabels(&g.policy, in.Nodes); len(got) != 1 || got[0] != "zones" {
 		t.Errorf("labels that no node has: %q", got)
+	}
+	g.policy.Waves[1].OneAtATime, g.policy.Waves[0].Prefer = "zone", map[string]string{"zone": "typo"}
+	s.Warnings = nil
+	follow(s, g, &appsv1.DaemonSet{}, in)
+	if !slices.ContainsFunc(s.Warnings, func(w forecastWarning) bool {
+		return w.Reason == "NoSuchLabel" && w.Text == "the policy asks for the label zone=typo, which no node has"
+	}) {
+		t.Errorf("of a zone that no node is in it warns of %+v", s.Warnings)
 	}
 	in.Pods, in.Assisted, out = nil, false, bytes.Buffer{}
 	follow(s, g, &appsv1.DaemonSet{}, in)

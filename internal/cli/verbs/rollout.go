@@ -67,7 +67,7 @@ func (cmd rolloutCommands) statusCommand(f *rolloutFlags) *cobra.Command {
 		Long: `Say where the release of a DaemonSet is, what it waits for, and which nodes have failed.
 
 It exits with 0 if the release is through, with 1 if it stands until a person does something (Halted,
-Aborted, Held, or Waiting because no node is well), with 2 if it is under way, and with 3 if that is not known,
+Aborted, Held, or Waiting because no node is well; or the guard holds pods), with 2 if it is under way, and with 3 if that is not known,
 also because the call is wrong.`,
 		Example: `  everynode rollout status ds/agent -n monitoring
   everynode rollout status monitoring/agent -o wide   # also policy, wave and counts

@@ -154,7 +154,7 @@ func (t *rolloutTarget) whyNone(ctx context.Context) error {
 	}
 	policies, err := t.kinds.policies.List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("there is no DaemonSetRollout %s: no RolloutPolicy chooses the DaemonSet, or the engine does not run. Which it is is not known: %w", t, err)
+		return fmt.Errorf("there is no DaemonSetRollout %s: no RolloutPolicy chooses the DaemonSet, or the engine does not run. Which of the two is not known: %w", t, err)
 	}
 	for i := range policies.Items {
 		var p view.RolloutPolicy

@@ -199,6 +199,8 @@ func (r *release) abort([]string, bool) (request, error) {
 		return request{}, fmt.Errorf("there is nothing to abort: %s. To go back to an older one, revert the manifest in git; what has to change in it: %s", r.standing(), r.command("undo", "--patch"))
 	case s.Back:
 		return request{said: r.named() + " was taken back already"}, nil
+	case s.Reason == rollout.StableGone && !r.Status.Assists:
+		return request{}, fmt.Errorf("no node can go back: the stable revision %s no longer exists. To give all nodes %s: %s", s.Stable, r.revision(s.Target), r.command("plain", ""))
 	}
 	// Earlier requests about this release no longer count.
 	fields := map[string]any{"abort": s.Release, "promote": nil, "resume": nil}

@@ -29,6 +29,7 @@ func TestRolloutVerbs(t *testing.T) {
 	noneWell := with(func(s *rollout.State) { s.Wave, s.Phase, s.Reason = "tenth", rollout.Rolling, rollout.NoneWell })
 	reverting := with(func(s *rollout.State) { s.Target, s.Reverting, s.Phase = "a", true, rollout.RollingBack })
 	none := with(func(s *rollout.State) { s.Phase, s.Reason, s.Wave = rollout.Held, rollout.PolicyGone, "" })
+	gone := with(func(s *rollout.State) { s.Phase, s.Reason, s.Wave = rollout.Held, rollout.StableGone, "" })
 	for _, c := range []struct {
 		verb  string
 		state rollout.State
@@ -47,6 +48,7 @@ func TestRolloutVerbs(t *testing.T) {
 		{"resume", under, "there is nothing to resume: release 3 of b is in phase Soaking"},
 		{"abort", unsure, `{"abort":3,"promote":null,"resume":null}`},
 		{"abort", none, `{"abort":3,"promote":null,"resume":null}`},
+		{"abort", gone, "no node can go back: the stable revision a no longer exists. To give all nodes b: everynode rollout plain"},
 		{"abort", back, "was taken back already"},
 		{"undo", reverting, "nodes go back to a already"},
 		{"retry", aborted, `{"retry":3}`},
