@@ -179,7 +179,7 @@ func printMarkdown(w io.Writer, r *results) error {
 			continue
 		}
 		cells := r.line(s)
-		cells[0] = s.Title
+		cells[0] = fmt.Sprintf("`%s`: %s", s.Name, s.Title)
 		for _, from := range s.Sources {
 			cells[0] += fmt.Sprintf(" ([%s](%s))", from.What, from.URL)
 		}

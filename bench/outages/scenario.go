@@ -58,8 +58,10 @@ func scenarios() []scenario {
 			Bad:     behaviour{BreaksNode: true, BreaksAfter: 2 * time.Minute},
 			Sources: []source{{"Datadog, 2023-03-08", "https://www.datadoghq.com/blog/engineering/2023-03-08-deep-dive-into-platform-level-impact/"}}},
 		{Name: "node-down-10m", Title: "it takes its node down after ten minutes", Observe: 35 * time.Minute,
-			Bad:  behaviour{BreaksNode: true, BreaksAfter: 10 * time.Minute},
-			Note: "The fault takes longer to show than a soak of the policy lasts, so the first wave passes. With a soak of 30 minutes it would not."},
+			Bad: behaviour{BreaksNode: true, BreaksAfter: 10 * time.Minute},
+			Note: "The fault takes a little longer to show than a soak of the policy lasts, so the first two waves pass. When the first node breaks, the second wave is under " +
+				"way, and one node of 100 is within the 2% that may fail. When the nodes of the second wave break, its soak has just ended, and 100 nodes of the last wave have " +
+				"the version. With a soak of 30 minutes the first wave would not pass."},
 		{Name: "leak", Title: "it leaks, and is killed after twenty minutes", Observe: 45 * time.Minute,
 			Bad:     behaviour{Ends: "OOMKilled", EndsAfter: 20 * time.Minute},
 			Sources: []source{{"EKS node monitoring agent", "https://github.com/aws/containers-roadmap/issues/2605"}},

@@ -61,7 +61,7 @@ func TestPrint(t *testing.T) {
 	r.add(&result{Scenario: "crash", System: upstream, Exposed: 100, Before: 50, Most: 101, Stopped: 7*time.Minute + 30*time.Second, Never: true, Left: 3, LeftBad: 4})
 	for name, want := range map[string][]string{
 		"table":    {"crash 1 100 (50 before) 2 101 12 s 7.5 min 1.5 min not within 40 min: 3 nodes without, 4 bad pods"},
-		"markdown": {"| it crashes at once | 1 | 100 (50 before) | 2 | 101 | 12 s | 7.5 min | 1.5 min | not within 40 min: 3 nodes without, 4 bad pods |", "a minute of the fleet lasts 1 s"},
+		"markdown": {"| `crash`: it crashes at once | 1 | 100 (50 before) | 2 | 101 | 12 s | 7.5 min | 1.5 min | not within 40 min: 3 nodes without, 4 bad pods |", "a minute of the fleet lasts 1 s"},
 		"json":     {`"nodesExposed": 100,`, `"timeScale": 60,`},
 	} {
 		var b strings.Builder

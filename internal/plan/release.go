@@ -30,8 +30,8 @@ type Release struct {
 	Forgiven int
 	// Back means that all nodes get the stable revision.
 	Back bool
-	// StartWithin is how long a pod of the target may be down, and Restarts how often it may restart, before its
-	// node counts as failed.
+	// StartWithin is how long a pod of the target may be down before its node counts as failed, and Restarts how many
+	// restarts make it fail.
 	StartWithin time.Duration
 	Restarts    int
 }

@@ -45,7 +45,7 @@ type Failure struct {
 	Nodes plan.Amount
 	// StartWithin is how long a pod has to become available.
 	StartWithin time.Duration
-	// Restarts is how often a pod's container may restart.
+	// Restarts is how many restarts of its container make a pod fail.
 	Restarts int
 	// Back: nodes with the target go back to the stable revision. Otherwise they stay as they are,
 	// for inspection.
