@@ -66,18 +66,19 @@ IMAGE_BUILD = @mkdir -p $(@D); bin/everynode image build $(if $(GOARCH),--arch $
 $(IMAGES) $(MORE_ADDONS) $(CONTROLLER_IMAGE): internal/node/image/build.go | bin/everynode
 	$(IMAGE_BUILD) $(OUT)/rootfs/$(ROOTFS) $(FLAGS) --output $@
 
-# The kinds of agents that DaemonSets are for. make test runs the light ones. An agent's image has the name in its
+# The kinds of agents that DaemonSets are for, and what collects their figures. make test runs the light ones. An agent's image has the name in its
 # manifest, and its script makes the content.
 AGENTS := $(patsubst examples/agents/%/rootfs,%,$(wildcard examples/agents/*/rootfs))
-LIGHT_AGENTS := aide device-plugin node-exporter
+LIGHT_AGENTS := aide device-plugin node-exporter scanlogd
 .PHONY: $(AGENTS:%=agent-%)
 $(AGENTS:%=agent-%): agent-%: bin/agents/%.tar
 AGENT_SOURCES := tools/debian examples/busybox/rootfs examples/agents/go.mod go.mod internal/node/image/build.go
-bin/agents/%.tar: examples/agents/%/rootfs examples/agents/%/daemonset.yaml $(AGENT_SOURCES) | bin/everynode packages
+$(foreach agent,$(AGENTS),$(eval bin/agents/$(agent).tar: $(wildcard examples/agents/$(agent)/*.yaml)))
+bin/agents/%.tar: examples/agents/%/rootfs $(AGENT_SOURCES) | bin/everynode packages
 	@mkdir -p $(@D) bin/rootfs/agents
 	examples/agents/$*/rootfs bin/rootfs/agents/$*
 	$(IMAGE_BUILD) bin/rootfs/agents/$* --compression zstd --env PATH=/usr/sbin:/usr/bin:/sbin:/bin --output $@ \
-	  --name $$(sed -n 's/^ *image: *//p' examples/agents/$*/daemonset.yaml | sort -u)
+	  --name $$(sed -n 's/^ *image: *//p' examples/agents/$*/*.yaml | sort -u)
 bin/agents/csi-disk.tar: $(call sources,examples/agents/csi-disk)
 bin/agents/flannel.tar: $(wildcard examples/agents/flannel/go.* examples/agents/flannel/cni/go.*)
 bin/agents/log-collector.tar: $(addprefix examples/agents/log-collector/,main.go go.mod go.sum)
