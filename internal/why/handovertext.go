@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"everynode/internal/view"
 )
 
 // ErrWouldMove is what NotYet returns if another controller would move pods.
@@ -67,6 +69,6 @@ func PrintHandovers(out io.Writer, all []Handover) error {
 		return nil
 	}
 	_, err := fmt.Fprintf(out, "Nobody would update these any more, as they are OnDelete: %s. To give one back to Kubernetes' controller, "+
-		"set its updateStrategy.type to RollingUpdate: outdated pods are then replaced at once.\n", strings.Join(left, ", "))
+		"set its updateStrategy.type to RollingUpdate (while the admission policy everynode-on-delete is there, take off its annotation %s in the same write): outdated pods are then replaced at once.\n", strings.Join(left, ", "), view.PolicyAnnotation)
 	return err
 }
