@@ -15,17 +15,26 @@ const (
 	maxNumber = 64
 )
 
-// hasLongNumber reports whether a number in the data, or a text that is one as a whole, is too long to be decoded. The
-// data are JSON; of other data it may say anything.
+// hasLongNumber reports whether a number in the data, or a text where a template has a quantity, is too long to be decoded.
+// Other texts may look like numbers: 1e98765 is the beginning of a commit's name. The data are JSON; of other data it may
+// say anything.
 func hasLongNumber(data []byte) bool {
+	var within []bool // for each object that has begun: it is a list of quantities by name
+	key := ""
 	for len(data) > 0 {
 		switch c := data[0]; {
 		case c == '"':
 			end := endOfText(data)
-			if isLongNumber(unescaped(data[:end])) {
-				return true
-			}
+			text := unescaped(data[:end])
 			data = data[end:]
+			switch {
+			case isBefore(data, ':'):
+				key = string(text)
+			case isQuantity(key) || len(within) > 0 && within[len(within)-1]:
+				if isLongNumber(text) {
+					return true
+				}
+			}
 		case c == '-' || '0' <= c && c <= '9':
 			end := bytes.IndexAny(data, ",]} \t\r\n")
 			if end < 0 {
@@ -35,11 +44,29 @@ func hasLongNumber(data []byte) bool {
 				return true
 			}
 			data = data[end:]
+		case c == '{':
+			within, key, data = append(within, hasQuantities(key)), "", data[1:]
+		case c == '}':
+			within, data = within[:max(len(within)-1, 0)], data[1:]
 		default:
 			data = data[1:]
 		}
 	}
 	return false
+}
+
+// isQuantity reports whether a template has a quantity in a field of that name.
+func isQuantity(field string) bool { return field == "sizeLimit" || field == "divisor" }
+
+// hasQuantities reports the same of the values below a field of that name.
+func hasQuantities(field string) bool {
+	return field == "limits" || field == "requests" || field == "overhead"
+}
+
+// isBefore reports whether the data begin with c, after white space.
+func isBefore(data []byte, c byte) bool {
+	data = bytes.TrimLeft(data, " \t\r\n")
+	return len(data) > 0 && data[0] == c
 }
 
 // endOfText returns where the JSON string ends with which the data begin, after its last quote.

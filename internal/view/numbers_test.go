@@ -2,10 +2,13 @@ package view
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -53,6 +56,55 @@ func TestTextsThatAreNotNumbers(t *testing.T) {
 	for _, text := range []string{"10.0.0.1", "v1e1000", "1e1000x", "sha256:" + strings.Repeat("1", 64), "2026-11-30T12:00:00Z", "-", "e999", "1e", "a1e999", strings.Repeat("1", 64)} {
 		if hasLongNumber(patchWithLimit(fmt.Sprintf("%q", text))) {
 			t.Errorf("%s is taken for a long number", text)
+		}
+	}
+}
+
+// Where a template has no quantity, a text may look like a number: a template with the name of a commit can be read.
+func TestCommitsAreNotNumbers(t *testing.T) {
+	data := []byte(`{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"version":"12e4567","limits":"1e98765"},"annotations":{"a":"5e99999999"}},
+		"spec":{"nodeSelector":{"requests":"1e98765"},"containers":[{"name":"a","image":"1e98765","args":["1e98765"],"resources":{"limits":{"cpu":"1"}},
+		"env":[{"name":"GIT_SHA","value":"1e98765"}, {"name":"limits" , "value" : "1e98765"}]}]}}}}`)
+	at, err := AtRevision(&appsv1.DaemonSet{}, &appsv1.ControllerRevision{Data: runtime.RawExtension{Raw: data}})
+	if err != nil || at.Spec.Template.Spec.Containers[0].Env[0].Value != "1e98765" {
+		t.Errorf("%v, %v", at, err)
+	}
+}
+
+// Every field of a template that is decoded as a quantity is one that hasLongNumber looks at.
+func TestQuantitiesOfTemplates(t *testing.T) {
+	seen, found := map[reflect.Type]bool{}, 0
+	var walk func(of reflect.Type, field string)
+	walk = func(of reflect.Type, field string) {
+		switch {
+		case of == reflect.TypeFor[resource.Quantity]():
+			if found++; !isQuantity(field) && !hasQuantities(field) {
+				t.Errorf("a quantity in a field %s may have any length", field)
+			}
+			return
+		case of.Kind() == reflect.Struct && seen[of]:
+			return
+		}
+		seen[of] = true
+		switch of.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			walk(of.Elem(), field)
+		case reflect.Struct:
+			for i := range of.NumField() {
+				name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
+				walk(of.Field(i).Type, name)
+			}
+		}
+	}
+	walk(reflect.TypeFor[corev1.PodTemplateSpec](), "")
+	if found < 4 {
+		t.Errorf("%d quantities were found in a template", found)
+	}
+	for _, place := range []string{`"overhead":{"cpu":"1e999"}`, `"volumes":[{"name":"a","emptyDir":{"sizeLimit":"1e999"}}]`,
+		`"resources":{"requests":{"cpu": "1e999"}}`, `"\u006cimits":{"cpu":"1e999"}`, `"a":{"limits":{"b":"c"}, "requests" : {"cpu":"1","d":"1e999"}}`,
+		`"env":[{"valueFrom":{"resourceFieldRef":{"resource":"limits.cpu","divisor":"1e999"}}}]`, `"limits":[{"cpu":"1e999"}]`} {
+		if !hasLongNumber([]byte(`{"spec":{"template":{"spec":{` + place + `}}}}`)) {
+			t.Errorf("%s is decoded", place)
 		}
 	}
 }
