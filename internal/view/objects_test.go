@@ -310,6 +310,7 @@ func TestTargetNode(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	ds := daemonSet()
+	ds.Generation = 10
 	ds.Status = appsv1.DaemonSetStatus{ObservedGeneration: 9, NumberReady: 7, CollisionCount: ptr(int32(2)),
 		Conditions: []appsv1.DaemonSetCondition{{Type: "Foreign"}}}
 	got := Status(ds, plan.Status{Desired: 1, Current: 2, Misscheduled: 3, Ready: 4, Updated: 5, Available: 6, Unavailable: 7}, 8)
@@ -323,6 +324,11 @@ func TestStatus(t *testing.T) {
 	}
 	if got := Status(ds, plan.Status{}, 10); got.ObservedGeneration != 10 {
 		t.Errorf("observedGeneration is %d", got.ObservedGeneration)
+	}
+	ahead := ds.DeepCopy()
+	ahead.Status.ObservedGeneration = 999
+	if got := Status(ahead, plan.Status{}, 10); got.ObservedGeneration != 10 {
+		t.Errorf("observedGeneration is %d: a later template would count as observed", got.ObservedGeneration)
 	}
 	got.Conditions[0].Type = "Changed"
 	if ds.Status.Conditions[0].Type != "Foreign" {
