@@ -113,10 +113,11 @@ func pageSize(resource string) int64 {
 }
 
 // pages calls list for each page of a list. A list of many pages takes long, and the server may drop the state that it
-// began with. The later pages are then newer, so the list as a whole is not a snapshot.
+// began with. The later pages are then newer, so the list as a whole is not a snapshot. A server that drops it again before
+// it has answered with a page is not asked any more.
 func (a api) pages(ctx context.Context, resource string, list func(context.Context, metav1.ListOptions) (metav1.ListInterface, error)) error {
 	opts := metav1.ListOptions{Limit: pageSize(resource)}
-	for {
+	for dropped := false; ; {
 		var page metav1.ListInterface
 		err := a.readPage(ctx, kind{"list " + resource, ""}, func(ctx context.Context) (err error) {
 			page, err = list(ctx, opts)
@@ -125,9 +126,9 @@ func (a api) pages(ctx context.Context, resource string, list func(context.Conte
 		var status apierrors.APIStatus
 		switch {
 		case err == nil:
-			opts.Continue = page.GetContinue()
-		case apierrors.IsResourceExpired(err) && errors.As(err, &status) && status.Status().Continue != "":
-			opts.Continue = status.Status().Continue
+			opts.Continue, dropped = page.GetContinue(), false
+		case !dropped && apierrors.IsResourceExpired(err) && errors.As(err, &status) && status.Status().Continue != "":
+			opts.Continue, dropped = status.Status().Continue, true
 			continue
 		default:
 			return err

@@ -39,7 +39,7 @@ func (h *health) read(ctx context.Context, err error, began time.Time) {
 // write takes the outcome of a request that changes something.
 func (h *health) write(ctx context.Context, err error, began time.Time) {
 	fault := faultOf(err)
-	if ctx.Err() != nil || errors.Is(err, errLapsed) || fault == faultAdmission || fault == faultServer && apierrors.IsTimeout(err) || time.Since(began) > promptWrite {
+	if ctx.Err() != nil || errors.Is(err, errLapsed) || fault != faultNone && byNamespace(err) || fault == faultServer && apierrors.IsTimeout(err) || time.Since(began) > promptWrite {
 		return
 	}
 	h.note(fault == faultServer, began)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -10,12 +11,18 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/internal/delivery"
 	"everynode/internal/view"
 )
+
+// storeError is what the API server answers if its store fails.
+func storeError(text string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: text}}
+}
 
 // While every fifth create fails because of the API server, no more nodes are granted the new revision until a minute
 // without failures has passed; if a webhook fails, the release goes on.
@@ -25,6 +32,9 @@ func TestReleaseWaitsForAWellAPIServer(t *testing.T) {
 			var creates atomic.Int32
 			c.intercept(func(r request) (error, bool) {
 				if r.is("create", "pods") && creates.Add(1)%5 == 0 {
+					if wants {
+						return storeError(text), false
+					}
 					return apierrors.NewInternalError(errors.New(text)), false
 				}
 				return nil, false
@@ -117,18 +127,19 @@ func TestWhatCountsAgainstTheAPIServer(t *testing.T) {
 		takes       time.Duration
 		read, write bool // count against it
 	}{
-		"well":                    {nil, 0, false, false},
-		"slow":                    {nil, 3 * time.Second, true, false},
-		"no answer":               {errors.New("connection refused"), 0, true, true},
-		"no answer in time":       {&slowRequest{delivery.PromptTimeout, context.DeadlineExceeded}, delivery.PromptTimeout, true, false},
-		"a time-out of its own":   {apierrors.NewTimeoutError("request did not complete", 0), 0, true, false},
-		"500":                     {apierrors.NewInternalError(errors.New("etcd")), 0, true, true},
-		"429":                     {apierrors.NewTooManyRequests("slow down", 1), 0, true, true},
-		"a webhook with 429":      {apierrors.NewTooManyRequests(`admission webhook "x" denied the request`, 1), 0, false, false},
-		"a webhook that is dead":  {apierrors.NewInternalError(errors.New(`failed calling webhook "x"`)), 0, false, false},
-		"403":                     {apierrors.NewForbidden(pods, "a", errors.New("no")), 0, false, false},
-		"404":                     {apierrors.NewNotFound(pods, "a"), 0, false, false},
-		"the caller has given up": {context.Canceled, 0, true, true},
+		"well":                                 {nil, 0, false, false},
+		"slow":                                 {nil, 3 * time.Second, true, false},
+		"no answer":                            {errors.New("connection refused"), 0, true, true},
+		"no answer in time":                    {&slowRequest{delivery.PromptTimeout, context.DeadlineExceeded}, delivery.PromptTimeout, true, false},
+		"a time-out of its own":                {apierrors.NewTimeoutError("request did not complete", 0), 0, true, false},
+		"500":                                  {storeError("etcdserver: no leader"), 0, true, true},
+		"a webhook whose patch does not apply": {apierrors.NewInternalError(errors.New("add operation does not apply: doc is missing path: /metadata/annotations/x: missing value")), 0, true, false},
+		"429":                                  {apierrors.NewTooManyRequests("slow down", 1), 0, true, true},
+		"a webhook with 429":                   {apierrors.NewTooManyRequests(`admission webhook "x" denied the request`, 1), 0, false, false},
+		"a webhook that is dead":               {apierrors.NewInternalError(errors.New(`failed calling webhook "x"`)), 0, false, false},
+		"403":                                  {apierrors.NewForbidden(pods, "a", errors.New("no")), 0, false, false},
+		"404":                                  {apierrors.NewNotFound(pods, "a"), 0, false, false},
+		"the caller has given up":              {context.Canceled, 0, true, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())

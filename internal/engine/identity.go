@@ -16,6 +16,9 @@ type standing struct {
 	allowed time.Time // when it accepted us again
 }
 
+// leases are written by this process alone.
+const leases = "leases"
+
 // noteIdentity remembers whether the API server still accepts our credentials. It checks them for
 // every request, but not for an open watch: without this, a process whose certificate has expired
 // would look ready for minutes. Requests sent before the server's answer changed prove nothing,

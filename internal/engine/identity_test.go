@@ -178,3 +178,45 @@ func TestLateAnswer(t *testing.T) {
 		t.Errorf("the log says %d times that it is refused, and %d times that it is let in again:\n%s", refused, again, log.text.String())
 	}
 }
+
+// Admission may answer a write with 401. Whether the API server accepts us shows in its answers to reads, and about the
+// lease.
+func TestAdmissionAnswers401(t *testing.T) {
+	for _, s := range []struct {
+		method, path string
+		refused      bool
+	}{
+		{http.MethodPost, "/api/v1/namespaces/apps/pods", false},
+		{http.MethodPatch, "/apis/apps/v1/namespaces/apps/daemonsets/agent/status", false},
+		{http.MethodGet, "/api/v1/nodes", true},
+		{http.MethodPut, "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/everynode-controller", true},
+	} {
+		m := NewMonitor()
+		base := &rest.Config{Host: "https://192.0.2.1", Transport: answers(func(*http.Request) (*http.Response, error) {
+			return respondError(apierrors.NewUnauthorized("denied by a policy"))
+		})}
+		transport, err := rest.TransportFor(m.metered(base, slog.New(slog.NewTextHandler(io.Discard, nil))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), s.method, base.Host+s.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		if wrong := m.requests.problems(); (len(wrong) > 0) != s.refused {
+			t.Errorf("%s %s: %v, want refused %v", s.method, s.path, wrong, s.refused)
+		}
+	}
+}
+
+// answers is a function as a transport.
+type answers func(*http.Request) (*http.Response, error)
+
+func (a answers) RoundTrip(r *http.Request) (*http.Response, error) { return a(r) }

@@ -84,7 +84,9 @@ func (t *meter) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		code = strconv.Itoa(resp.StatusCode)
 		t.to.requests.readClock(resp, began, now, t.log)
-		t.to.requests.noteIdentity(t, resp.StatusCode, began, now)
+		if resp.StatusCode != http.StatusUnauthorized || req.Method == http.MethodGet || resource == leases {
+			t.to.requests.noteIdentity(t, resp.StatusCode, began, now) // admission may answer a write with 401, too
+		}
 	}
 	t.to.answers.WithLabelValues(verb, resource, code).Inc()
 	if verb != "watch" {

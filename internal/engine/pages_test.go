@@ -84,3 +84,20 @@ func TestPagesHaveDeadlinesOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// A list that the server begins again for each page ends with an error, and not with requests without end.
+func TestPagesThatAlwaysExpire(t *testing.T) {
+	asked := 0
+	a, err := newAPI(&rest.Config{Host: "http://fake", Transport: answers(func(*http.Request) (*http.Response, error) {
+		asked++
+		gone := apierrors.NewResourceExpired("the continue token is too old")
+		gone.ErrStatus.Continue = "again"
+		return respondError(gone)
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.listPods(t.Context(), ""); !apierrors.IsResourceExpired(err) || asked != 2 {
+		t.Errorf("%d requests; %v", asked, err)
+	}
+}

@@ -4,6 +4,9 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"everynode/internal/delivery"
 )
 
@@ -173,6 +176,13 @@ func (a *applier) throttle(wait time.Duration, now time.Time) {
 	if until := now.Add(wait); until.After(a.resume) {
 		a.resume = until
 	}
+}
+
+// byNamespace reports whether the cause of a failed write may lie in its namespace alone. The API server answers with an
+// internal error, which names no webhook, when the patch of a webhook does not apply to the object. What its store says
+// has no such reason.
+func byNamespace(err error) bool {
+	return byAdmission(err) || apierrors.ReasonForError(err) == metav1.StatusReasonInternalError
 }
 
 // byAdmission reports whether an error comes from admission in a namespace: a webhook that

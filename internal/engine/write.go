@@ -29,7 +29,7 @@ var errNamesTaken = errors.New("other pods have the names")
 func (e *engine) perform(ctx context.Context, w *write) result {
 	began := time.Now()
 	r, err := e.attempt(ctx, w)
-	r.own = err != nil && byAdmission(err)
+	r.own = err != nil && byNamespace(err)
 	now := time.Now()
 	e.cfg.Monitor.wrote(w, r.fate, now.Sub(began))
 	if r.fate == delivery.Refused && w.remove != nil && w.remove.Reason == plan.NodeReplaced {
@@ -153,7 +153,9 @@ func blame(err error, names ...string) string {
 	}
 	text := err.Error()
 	for _, name := range names {
-		text = strings.ReplaceAll(text, strconv.Quote(name)+" ", "")
+		if name != "" {
+			text = strings.ReplaceAll(strings.ReplaceAll(text, strconv.Quote(name)+" ", ""), name, "NAME")
+		}
 	}
 	if len(text) > maxBlame {
 		text = strings.ToValidUTF8(text[:maxBlame], "") + "…"
