@@ -157,14 +157,17 @@ func (a api) eachPod(ctx context.Context, namespace, selector string, take func(
 	})
 }
 
-// anyPod reports whether a current pod that matches the selector, and also has one of foreignLabels,
+// anyPod reports whether a current pod that matches the selector, if there is one, and also has one of foreignLabels,
 // satisfies is.
 func (a api) anyPod(ctx context.Context, namespace, selector string, is func(*metav1.PartialObjectMetadata) bool) (bool, error) {
 	var found atomic.Bool
 	reading, ctx := errgroup.WithContext(ctx)
+	if selector != "" {
+		selector += ","
+	}
 	for _, key := range foreignLabels() {
 		reading.Go(func() error {
-			return a.eachPod(ctx, namespace, selector+","+key, func(page *metav1.PartialObjectMetadataList) error {
+			return a.eachPod(ctx, namespace, selector+key, func(page *metav1.PartialObjectMetadataList) error {
 				for i := range page.Items {
 					if is(&page.Items[i]) {
 						found.Store(true)

@@ -117,6 +117,9 @@ func (f *fakeAPI) now() metav1.Time {
 // RoundTrip answers one request, and adds the server's time to the answer where that
 // matters.
 func (f *fakeAPI) RoundTrip(req *http.Request) (*http.Response, error) {
+	if len(req.URL.RequestURI()) > 8<<10 { // nginx and others refuse it
+		return &http.Response{Status: "414 URI Too Long", StatusCode: http.StatusRequestURITooLong, Header: http.Header{}, Body: http.NoBody}, nil
+	}
 	resp, err := f.answer(req)
 	if err == nil && f.ahead != 0 {
 		resp.Header.Set("Date", f.now().UTC().Format(http.TimeFormat))

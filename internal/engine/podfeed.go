@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/klog/v2"
@@ -157,6 +158,10 @@ func (f *podFeed) searchAgain(ctx context.Context) {
 	}
 }
 
+// longSelector is the length in bytes from which a selector is not sent: it is a part of the URL, which servers, clients and
+// proxies cut off somewhere. Then the pods of the namespace are listed, and selected here.
+const longSelector = 4 << 10
+
 // searchOwn looks, among the pods that a narrow watch leaves out, for pods of a DaemonSet without known
 // pods, and for orphans that it would adopt. So a DaemonSet that replaces a Deployment finds the pods
 // that this has left. It returns errReplan if there are any; the next decision follows when they are
@@ -169,9 +174,13 @@ func (e *engine) searchOwn(ctx context.Context, ds *appsv1.DaemonSet, st *state)
 	if err != nil {
 		return err // such a DaemonSet is halted
 	}
-	hidden, err := e.api.anyPod(ctx, ds.Namespace, selects.String(), func(p *metav1.PartialObjectMetadata) bool {
+	asked := selects.String()
+	if len(asked) > longSelector {
+		asked = ""
+	}
+	hidden, err := e.api.anyPod(ctx, ds.Namespace, asked, func(p *metav1.PartialObjectMetadata) bool {
 		ref := metav1.GetControllerOfNoCopy(p)
-		return ref == nil || ref.UID == ds.UID
+		return (ref == nil || ref.UID == ds.UID) && selects.Matches(labels.Set(p.Labels))
 	})
 	switch {
 	case err != nil:

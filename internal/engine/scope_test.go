@@ -452,7 +452,7 @@ func TestSetThatNamesAForeignLabel(t *testing.T) {
 // Pods that a Deployment has left as orphans still look like its pods. A DaemonSet that replaces it adopts
 // them, and creates pods only where there are none.
 func TestOrphansThatLookForeignAreAdopted(t *testing.T) {
-	for _, how := range []string{"the DaemonSet comes later", "the DaemonSet is there at the start", "the DaemonSet names the label"} {
+	for _, how := range []string{"the DaemonSet comes later", "the DaemonSet is there at the start", "the DaemonSet names the label", "its selector is long"} {
 		t.Run(how, func(t *testing.T) {
 			inCluster(t, func(c *cluster) {
 				c.addNodes(3)
@@ -470,8 +470,15 @@ func TestOrphansThatLookForeignAreAdopted(t *testing.T) {
 				later := how != "the DaemonSet is there at the start"
 				onDelete := func(ds *appsv1.DaemonSet) {
 					ds.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType}
-					if how == "the DaemonSet names the label" {
+					switch how {
+					case "the DaemonSet names the label":
 						ds.Spec.Template.Labels["pod-template-hash"] = "x"
+					case "its selector is long":
+						values := []string{"agent"}
+						for i := range 1000 {
+							values = append(values, fmt.Sprint("value-", i))
+						}
+						ds.Spec.Selector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpIn, Values: values}}}
 					}
 				}
 				if later {
