@@ -41,7 +41,7 @@ type index struct {
 	revisionsGone uint64
 
 	revisionEpoch uint64 // counts the changes of revisions
-	looseEpoch    uint64 // the last of one that no known DaemonSet has
+	looseEpochs   looseEpochs
 
 	podVersion uint64 // the pod watch has delivered everything up to here
 	// nodeVersion is the position of nodes: of the watch, or of a later list. Anything older is

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"hash/fnv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -131,14 +132,25 @@ func (e *revisionEntry) ownerIn(all map[string]*owned) *owned {
 	return nil
 }
 
-// dateRevision invalidates the histories that the revision can affect: its owner's, or everybody's
+// looseEpochs are the epochs of the last change of a revision that no known DaemonSet has. Some namespaces share one, so
+// that nothing is left of namespaces that come and go.
+type looseEpochs [256]uint64
+
+// of returns the epoch of a namespace.
+func (l *looseEpochs) of(namespace string) *uint64 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(namespace)) // it never fails
+	return &l[h.Sum32()%uint32(len(l))]
+}
+
+// dateRevision invalidates the histories that the revision can affect: its owner's, or those of the whole namespace
 // while no such DaemonSet is known. The next DaemonSet of that name may need its name.
 func (ix *index) dateRevision(e *revisionEntry) {
 	ix.revisionEpoch++
 	if o := e.ownerIn(ix.owned); o != nil {
 		o.revisionEpoch = ix.revisionEpoch
 	} else {
-		ix.looseEpoch = ix.revisionEpoch
+		*ix.looseEpochs.of(e.Object.Namespace) = ix.revisionEpoch
 	}
 }
 
@@ -164,7 +176,7 @@ func (ix *index) touchRevision(e *revisionEntry) {
 func (ix *index) epochs(ds *appsv1.DaemonSet) epochs {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	at := epochs{loose: ix.looseEpoch}
+	at := epochs{loose: *ix.looseEpochs.of(ds.Namespace)}
 	if o := ix.owned[string(ds.UID)]; o != nil {
 		at.revisions, at.hashes = o.revisionEpoch, o.hashEpoch
 	}

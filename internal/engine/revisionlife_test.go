@@ -156,6 +156,14 @@ func TestRevisionsOfOthers(t *testing.T) {
 	if w.epochs(x) == mine {
 		t.Error("a revision that no DaemonSet has does not count: its name may be needed")
 	}
+	elsewhere := revision("DaemonSet", "first-life-elsewhere")
+	elsewhere.Object.Namespace = "other"
+	mine = w.epochs(x)
+	w.upsertRevision(elsewhere)
+	if w.epochs(x) != mine {
+		t.Error("a revision that no DaemonSet has counts in other namespaces")
+	}
+	w.removeRevision(elsewhere)
 	w.upsertRevision(revision("StatefulSet", "x")) // it has another owner now
 	if w.revisions["default"]["x-1"] != nil {
 		t.Error("a revision that a StatefulSet has taken is kept")
