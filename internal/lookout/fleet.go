@@ -47,7 +47,7 @@ func NewFleet(ctx context.Context, client kubernetes.Interface, releases Release
 	f := &Fleet{feed: feed, namespace: namespace, ask: make(chan struct{}, 1), known: newSightings(feed)}
 	f.reasons, f.frame.numbers = reasonNumbers()
 	f.frame.places = map[string]int{}
-	f.followed = releases.in(ctx, namespace, metav1.ListOptions{}, true)
+	f.followed = releases.in(ctx, client.Discovery(), namespace, metav1.ListOptions{}, true)
 	f.expect(f.sources())
 	return f
 }

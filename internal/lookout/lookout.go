@@ -91,7 +91,7 @@ func New(ctx context.Context, client kubernetes.Interface, releases Releases, na
 		set: ds, nodes: map[string]node{}, pods: map[string]*corev1.Pod{}, revisions: map[string]revision{},
 		policies: map[string]*rollout.Policy{}, reached: map[string]step{}, heardOf: map[string]told{},
 	}
-	l.followed = releases.in(ctx, namespace, metav1.ListOptions{FieldSelector: "metadata.name=" + name}, given == nil)
+	l.followed = releases.in(ctx, client.Discovery(), namespace, metav1.ListOptions{FieldSelector: "metadata.name=" + name}, given == nil)
 	l.expect(l.sources())
 	return l, nil
 }

@@ -74,7 +74,7 @@ func (p *painter) paint(rows []why.Row) {
 	m := &p.out.Model
 	m.Rollout = p.release()
 	p.out.Revision, p.out.Done = p.scene.Revision(), p.pending == 0 && p.out.Stopped == "" && m.Rollout == nil
-	m.Set, m.Revision, m.Stale, m.Hidden = p.namespace+"/"+p.name, p.out.Revision, p.stale(), p.hidden
+	m.Set, m.Revision, m.Stale, m.Hidden = p.namespace+"/"+p.name, p.out.Revision, p.stale(), p.leftOut()
 	m.Command = fmt.Sprintf("everynode why ds/%s -n %s --not-ok", p.name, p.namespace)
 	m.Before = slices.SortedFunc(maps.Keys(p.before), func(a, b string) int {
 		return cmp.Or(cmp.Compare(p.before[b], p.before[a]), cmp.Compare(a, b))
@@ -324,4 +324,12 @@ func (p *painter) waves(layout *rollout.Layout, states map[string]fleetmap.State
 			p.out.Model.Waves = append(p.out.Model.Waves, w)
 		}
 	}
+}
+
+// leftOut says what is left out because the user may not read it. Who has no release has no waves either.
+func (p *painter) leftOut() string {
+	if p.rollouts != nil && p.rollout == nil {
+		return ""
+	}
+	return p.hidden
 }

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 
 	"everynode/internal/fleetmap"
@@ -23,7 +24,7 @@ type followed struct {
 }
 
 // in finds out what can be followed in the namespace. Policies are needed unless one is given.
-func (r Releases) in(ctx context.Context, namespace string, options metav1.ListOptions, policies bool) (f followed) {
+func (r Releases) in(ctx context.Context, kinds discovery.ServerResourcesInterface, namespace string, options metav1.ListOptions, policies bool) (f followed) {
 	if r.Rollouts == nil {
 		return f
 	}
@@ -31,7 +32,10 @@ func (r Releases) in(ctx context.Context, namespace string, options metav1.ListO
 	there, forbidden := readable(ctx, rollouts, options)
 	switch {
 	case forbidden != nil:
-		f.hidden = fmt.Sprintf("releases are not shown: %v", forbidden)
+		// Without rights the answer is the same whether or not the cluster has the kind. Which kinds it has, everybody may read.
+		if _, err := kinds.ServerResourcesForGroupVersion(view.PolicyVersion); !apierrors.IsNotFound(err) {
+			f.hidden = fmt.Sprintf("releases are not shown: %v", forbidden)
+		}
 		return f
 	case !there:
 		return f

@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -118,7 +119,9 @@ func TestReleasesForbidden(t *testing.T) {
 		list, watch             error
 		hidden                  string
 		showsRollout, showsWave bool
+		unknown                 bool // the cluster does not have the kinds
 	}{
+		{resource: rollouts, list: forbidden(rollouts), watch: forbidden(rollouts), unknown: true},
 		{resource: rollouts, list: forbidden(rollouts), watch: forbidden(rollouts), hidden: noReleases},
 		{resource: rollouts, watch: forbidden(rollouts), hidden: noReleases},
 		{resource: policies, list: forbidden(policies), hidden: `waves are not shown: rolloutpolicies.everynode.io is forbidden: no`, showsRollout: true},
@@ -131,6 +134,10 @@ func TestReleasesForbidden(t *testing.T) {
 		client.PrependReactor("list", tc.resource.Resource, func(clienttesting.Action) (bool, runtime.Object, error) { return tc.list != nil, nil, tc.list })
 		client.PrependWatchReactor(tc.resource.Resource, func(clienttesting.Action) (bool, watch.Interface, error) { return tc.watch != nil, nil, tc.watch })
 		releases := Releases{Rollouts: client.Resource(rollouts), Policies: client.Resource(policies)}
+		w.client.Resources = []*metav1.APIResourceList{{GroupVersion: view.PolicyVersion}}
+		if tc.unknown {
+			w.client.Resources = nil
+		}
 		l, err := New(t.Context(), w.client, releases, "apps", "agent", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -141,6 +148,12 @@ func TestReleasesForbidden(t *testing.T) {
 			}
 		}
 		l.unread = map[string]bool{}
+		if tc.resource == policies {
+			if p, err := l.See(time.Now(), true); err != nil || p.Model.Hidden != "" {
+				t.Errorf("%+v: without a release the picture says %q, %v", tc, p.Model.Hidden, err)
+			}
+			l.rollout = &view.DaemonSetRollout{}
+		}
 		if p, err := l.See(time.Now(), true); err != nil || p.Model.Hidden != tc.hidden {
 			t.Errorf("%+v: the picture says %q, %v", tc, p.Model.Hidden, err)
 		}
