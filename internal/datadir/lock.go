@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -150,10 +152,11 @@ func Stopped(lockFile string) bool {
 	if pid == 0 {
 		return true
 	}
-	if _, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); err != nil {
-		return errors.Is(err, os.ErrNotExist) || isZombie(pid)
+	if Holds(pid, lockFile) {
+		return false
 	}
-	return !Holds(pid, lockFile)
+	_, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	return err == nil || errors.Is(err, os.ErrNotExist) || isZombie(pid)
 }
 
 // isZombie reports whether the process has ended and only waits to be reaped. It no longer holds anything, and only
@@ -164,25 +167,42 @@ func isZombie(pid int) bool {
 	return err == nil && strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " Z ")
 }
 
-// Holds reports whether the process has a flock on file.
+// looks is how often Holds looks for a lock before it says that there is none. Each look can fall into such a moment.
+const looks = 4
+
+// Holds reports whether the process has a flock on file. While a thread of it executes another program, the process looks
+// for a moment as if it had no files: the thread that gave it its id has ended, and the other one has not got that id yet.
+// So the threads are asked as well, and all of them again.
 func Holds(pid int, file string) bool {
 	want, err := os.Stat(file)
 	if err != nil {
 		return false
 	}
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	if err != nil {
-		return false
-	}
-	for _, fd := range fds {
-		st, err := os.Stat(fd)
-		if err != nil || !os.SameFile(st, want) {
-			continue
+	process := fmt.Sprintf("/proc/%d", pid)
+	for range looks {
+		threads, err := filepath.Glob(process + "/task/*")
+		if err != nil {
+			return false
 		}
-		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, filepath.Base(fd)))
-		if err == nil && strings.Contains(string(info), "FLOCK") {
+		if slices.ContainsFunc(append([]string{process}, threads...), func(dir string) bool { return holds(dir, want) }) {
 			return true
 		}
 	}
 	return false
+}
+
+// holds is Holds for a folder of /proc, and the file as it is.
+func holds(dir string, want fs.FileInfo) bool {
+	fds, err := filepath.Glob(dir + "/fd/*")
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(fds, func(fd string) bool {
+		st, err := os.Stat(fd)
+		if err != nil || !os.SameFile(st, want) {
+			return false
+		}
+		info, err := os.ReadFile(filepath.Join(dir, "fdinfo", filepath.Base(fd)))
+		return err == nil && strings.Contains(string(info), "FLOCK")
+	})
 }
