@@ -156,7 +156,7 @@ func guardFlags(f *pflag.FlagSet, config *controlplane.Config) {
 // hiddenFlag is a flag that users do not give: `up` does.
 func hiddenFlag(f *pflag.FlagSet, value *bool, name, usage string) {
 	f.BoolVar(value, name, false, usage)
-	if err := f.MarkHidden(name); err != nil { // there is no such flag
+	if err := f.MarkHidden(name); err != nil { // only if there is no such flag
 		panic(err)
 	}
 }

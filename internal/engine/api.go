@@ -113,8 +113,8 @@ func pageSize(resource string) int64 {
 }
 
 // pages calls list for each page of a list. A list of many pages takes long, and the server may drop the state that it
-// began with. The later pages are then newer, so the list as a whole is not a snapshot. A server that drops it again before
-// it has answered with a page is not asked any more.
+// began with. The later pages are then newer, so the list as a whole is not a snapshot. If the
+// server drops that twice in a row, without a page in between, pages returns its error.
 func (a api) pages(ctx context.Context, resource string, list func(context.Context, metav1.ListOptions) (metav1.ListInterface, error)) error {
 	opts := metav1.ListOptions{Limit: pageSize(resource)}
 	for dropped := false; ; {

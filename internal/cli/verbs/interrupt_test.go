@@ -69,7 +69,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// A command that waits for its standard input ends, too.
+// A user can also interrupt a command that waits for its standard input.
 func TestInputInterrupted(t *testing.T) {
 	for line, want := range map[string]int{"audit -f -": exitAuditFailed, "plan -f -": 1, "watch ds/agent --once --policy -": 1} {
 		ctx, interrupt := context.WithCancel(t.Context())

@@ -14,7 +14,7 @@ import (
 // patience is how long the API server may take to begin an answer. It ends its own work on a request after a minute.
 const patience = 90 * time.Second
 
-// Config is the client configuration for the API server, whose requests fail if there is no answer in time.
+// Config is the client configuration for the API server. A request fails if its answer does not begin in time.
 func (a access) Config() (*rest.Config, error) {
 	config, err := a.Cluster.Config()
 	if err != nil {
